@@ -1,0 +1,45 @@
+# The worker as one process of your own: plain workerd, the same build that `wrangler deploy` uploads.
+#
+#   npm run build
+#   ISSUER=… TRUST_DOMAIN=… SIGNING_KEY=… AWS_…=… node_modules/workerd/bin/workerd serve deploy/workerd/config.capnp
+#
+# Beside this file it wants tls.crt and tls.key (the issuer must be https), and it keeps its state in ./state, which must
+# exist. One process owns that folder. docs/operations.md says more.
+using Workerd = import "/workerd/workerd.capnp";
+
+const config :Workerd.Config = (
+  services = [
+    (name = "main", worker = .main),
+    (name = "state", disk = (path = "state", writable = true)),
+    (name = "internet", network = (allow = ["public"], tlsOptions = (trustBrowserCas = true))),
+  ],
+  sockets = [
+    (name = "https", address = "*:8443", service = "main", https = (
+      options = (),
+      tlsOptions = (keypair = (privateKey = embed "tls.key", certificateChain = embed "tls.crt")))),
+  ],
+);
+
+const main :Workerd.Worker = (
+  modules = [
+    (name = "index.js", esModule = embed "../../dist/production/index.js"),
+    (name = "manifest.yaml", text = embed "../../worker/manifest.yaml"),
+  ],
+  compatibilityDate = "2026-11-01",
+  compatibilityFlags = ["no_nodejs_compat"],
+  durableObjectNamespaces = [
+    (className = "KeyState", uniqueKey = "spiffe-edge-KeyState", enableSql = true),
+  ],
+  durableObjectStorage = (localDisk = "state"),
+  bindings = [
+    (name = "KEY_STATE", durableObjectNamespace = "KeyState"),
+    (name = "ISSUER", fromEnvironment = "ISSUER"),
+    (name = "TRUST_DOMAIN", fromEnvironment = "TRUST_DOMAIN"),
+    (name = "SIGNING_KEY", fromEnvironment = "SIGNING_KEY"),
+    (name = "AWS_REGION", fromEnvironment = "AWS_REGION"),
+    (name = "AWS_ACCESS_KEY_ID", fromEnvironment = "AWS_ACCESS_KEY_ID"),
+    (name = "AWS_SECRET_ACCESS_KEY", fromEnvironment = "AWS_SECRET_ACCESS_KEY"),
+    (name = "AWS_SESSION_TOKEN", fromEnvironment = "AWS_SESSION_TOKEN"),
+    (name = "AWS_ENDPOINT_URL_KMS", fromEnvironment = "AWS_ENDPOINT_URL_KMS"),
+  ],
+);

@@ -1,0 +1,86 @@
+/**
+ * Somebody else's JWK Set, as keys to verify with.
+ *
+ * @see [RFC 7517 §5](https://www.rfc-editor.org/rfc/rfc7517#section-5)
+ */
+
+import { ALGORITHMS, type AlgorithmName, isAlgorithmName, MIN_RSA_MODULUS_BITS } from './algorithms.ts'
+import type { VerificationKey } from './jws.ts'
+
+/** An issuer has a key, or a few while it rotates. The bound keeps one document from filling an isolate's memory. */
+export const MAX_KEYS = 100
+
+/** A set that may not be used. The message is ours and repeats nothing of the set. */
+export class KeySetError extends Error {
+  override readonly name = 'KeySetError'
+}
+
+export interface KeySet {
+  readonly keys: ReadonlyMap<string, VerificationKey>
+  /** One text for each `kid` and one for each key, by which two sets can be told to share one. */
+  readonly marks: ReadonlySet<string>
+}
+
+/**
+ * Keys of kinds that are not for us are passed over, as RFC 7517 §5 wants; a set that is wrong in itself is not used.
+ *
+ * @param jwks the `keys` member
+ * @param algorithms what the issuer may sign with
+ * @throws KeySetError
+ */
+export async function readKeySet(jwks: readonly unknown[], algorithms: readonly AlgorithmName[]): Promise<KeySet> {
+  if (jwks.length > MAX_KEYS) throw new KeySetError('the JWKS has too many keys')
+  const keys = new Map<string, VerificationKey>()
+  const marks = new Set<string>()
+  for (const entry of jwks) {
+    if (typeof entry !== 'object' || entry === null) throw new KeySetError('the JWKS holds something that is no key')
+    const jwk = entry as JsonWebKey & { kid?: unknown }
+    if (isPrivate(jwk)) throw new KeySetError('the JWKS holds a private key')
+    const key = await verificationKey(jwk)
+    if (!key || typeof jwk.kid !== 'string' || !algorithms.includes(key.alg)) continue
+    if (keys.has(jwk.kid)) throw new KeySetError('the JWKS has one kid twice')
+    keys.set(jwk.kid, key)
+    for (const mark of keyMarks(jwk)) marks.add(mark)
+  }
+  if (keys.size === 0) throw new KeySetError('the JWKS has no key that can be used')
+  return { keys, marks }
+}
+
+/** Whether a JWK gives away a secret: `d` of a key pair, `k` of a shared key (RFC 7518 §6). */
+export function isPrivate(jwk: JsonWebKey): boolean {
+  return jwk.d !== undefined || jwk.k !== undefined
+}
+
+/** What two key sets must not have in common: the `kid`, and the key itself under whatever name. */
+export function keyMarks(jwk: JsonWebKey & { kid?: unknown }): readonly [string, string] {
+  const { kty, crv, x, y, n, e } = jwk
+  return [`kid ${jwk.kid}`, JSON.stringify([kty, crv, x, y, n, e])]
+}
+
+/** Null for a key that is not for signatures, or of a kind, size or algorithm that we do not read. */
+async function verificationKey(jwk: JsonWebKey & { use?: unknown; alg?: unknown }): Promise<VerificationKey | null> {
+  if (jwk.use !== undefined && jwk.use !== 'sig') return null
+  const alg = jwk.alg ?? impliedAlgorithm(jwk)
+  if (!isAlgorithmName(alg)) return null
+  const { kty, n, e, crv, x, y } = jwk
+  const wanted = ALGORITHMS[alg]
+  if (kty !== wanted.kty || (wanted.kty === 'EC' && crv !== wanted.crv)) return null
+  const members = wanted.kty === 'EC' ? { kty, crv, x, y } : { kty, n, e }
+  try {
+    const key = await crypto.subtle.importKey('jwk', members as JsonWebKey, wanted.key, false, ['verify'])
+    const { modulusLength } = key.algorithm as { modulusLength?: number }
+    if (modulusLength !== undefined && modulusLength < MIN_RSA_MODULUS_BITS) return null
+    return { alg, key }
+  } catch {
+    return null
+  }
+}
+
+/** A curve has one algorithm; an RSA key that does not say is taken for RS256, as every OIDC provider means it. */
+function impliedAlgorithm({ kty, crv }: JsonWebKey): AlgorithmName | undefined {
+  if (kty === 'RSA') return 'RS256'
+  return (Object.keys(ALGORITHMS) as AlgorithmName[]).find((name) => {
+    const wanted = ALGORITHMS[name]
+    return wanted.kty === 'EC' && wanted.kty === kty && wanted.crv === crv
+  })
+}

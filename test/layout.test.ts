@@ -1,0 +1,124 @@
+/** The architecture as a test: who may import whom. A new arrow is a decision, so it is made here or not at all. */
+
+import { globSync, readFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+import { expect, test } from 'vitest'
+
+/**
+ * Each room with the rooms it may import from. A room is a folder, or a file that stands by itself at the top of
+ * `worker/`. `worker/` alone means the vocabulary that all of the worker shares.
+ */
+const ARROWS: Record<string, readonly string[]> = {
+  'worker/index': ['worker/config', 'worker/service', 'worker/state'],
+  'worker/development': ['worker/config', 'worker/service', 'worker/state', 'worker/demo'],
+  'worker/service': ['worker/app', 'worker/attest', 'worker/config', 'worker/refusal', 'worker/routes', 'worker/state'],
+  'worker/app': ['worker/audit', 'worker/config', 'worker/issue', 'worker/oidc', 'worker/refusal', 'worker/routes'],
+  'worker/routes': ['worker/audit', 'worker/cluster', 'worker/config', 'worker/issue', 'worker/oidc', 'worker/refusal'],
+  'worker/issue': [
+    'keys',
+    'worker/attest',
+    'worker/audit',
+    'worker/policy',
+    'worker/refusal',
+    'worker/spiffe',
+    'worker/state',
+  ],
+  'worker/attest': [
+    'keys',
+    'worker/fetch_json',
+    'worker/jwt',
+    'worker/oidc',
+    'worker/policy',
+    'worker/refusal',
+    'worker/shared_call',
+  ],
+  'worker/policy': ['keys', 'worker/attest', 'worker/endpoint_url', 'worker/refusal', 'worker/spiffe'],
+  'worker/cluster': ['worker/policy', 'worker/spiffe'],
+  'worker/state': ['keys', 'worker/audit', 'worker/oidc', 'worker/refusal', 'worker/shared_call', 'worker/spiffe'],
+  'worker/spiffe': ['keys', 'worker/jwt'],
+  'worker/oidc': ['keys', 'worker/endpoint_url', 'worker/fetch_json'],
+  'worker/config': ['keys', 'worker/endpoint_url', 'worker/policy', 'worker/spiffe'],
+  'worker/audit': ['worker/attest', 'worker/refusal', 'worker/spiffe'],
+  'worker/jwt': ['keys', 'worker/strict_json'],
+  'worker/fetch_json': ['worker/strict_json'],
+  'worker/demo': [],
+  'worker/endpoint_url': [],
+  'worker/refusal': [],
+  'worker/shared_call': [],
+  'worker/strict_json': [],
+  keys: [],
+  cli: ['keys', 'worker/endpoint_url', 'worker/fetch_json', 'worker/jwt', 'worker/oidc', 'worker/spiffe'],
+}
+
+/** Packages, with the only places that may import them. */
+const PACKAGES: Record<string, readonly string[]> = {
+  '@aws-sdk/client-kms': ['keys'],
+  'cloudflare:workers': ['worker/service', 'worker/state', 'worker/demo'],
+  hono: ['worker/app', 'worker/service'],
+  jose: ['keys', 'worker/demo'],
+  yaml: ['worker/policy', 'worker/cluster'],
+  'zod/mini': ['worker/attest', 'worker/policy'],
+  'node:util': ['cli'],
+}
+
+function roomOf(path: string): string {
+  const [top = '', next = ''] = path.split('/')
+  return top === 'worker' ? `worker/${next.replace(/\.ts$/, '')}` : top
+}
+
+function importsOf(file: string): string[] {
+  const source = readFileSync(file, 'utf8')
+  return [...source.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*'([^']+)'/g)].map(([, specifier]) => specifier as string)
+}
+
+const files = globSync('{worker,keys,cli}/**/*.ts')
+
+test.each(files)('%s imports only what its room may', (file) => {
+  const room = roomOf(file)
+  const allowed = ARROWS[room]
+  expect(allowed, `${room} has no line in ARROWS`).toBeDefined()
+  for (const specifier of importsOf(file)) {
+    if (specifier.endsWith('.yaml')) continue
+    if (!specifier.startsWith('.')) {
+      expect(PACKAGES[specifier] ?? [], `${room} → ${specifier}`).toContain(room)
+      continue
+    }
+    const target = roomOf(relative('.', join(dirname(file), specifier)))
+    if (target !== room) expect(allowed, `${room} → ${target}`).toContain(target)
+  }
+})
+
+test('every arrow and every package is used', () => {
+  const used = new Set(
+    files.flatMap((file) =>
+      importsOf(file).map((specifier) =>
+        specifier.startsWith('.')
+          ? `${roomOf(file)} → ${roomOf(relative('.', join(dirname(file), specifier)))}`
+          : `${roomOf(file)} → ${specifier}`,
+      ),
+    ),
+  )
+  const listed = [
+    ...Object.entries(ARROWS).flatMap(([room, targets]) => targets.map((target) => `${room} → ${target}`)),
+    ...Object.entries(PACKAGES).flatMap(([name, rooms]) => rooms.map((room) => `${room} → ${name}`)),
+  ]
+  expect(listed.filter((arrow) => !used.has(arrow))).toEqual([])
+})
+
+test('only code that has to do with it knows what a Request or a Response is', () => {
+  const http = [
+    'worker/app',
+    'worker/routes',
+    'worker/service',
+    'worker/development',
+    'worker/oidc',
+    'worker/fetch_json',
+  ]
+  const offenders = files.filter(
+    (file) =>
+      !http.includes(roomOf(file)) &&
+      file.startsWith('worker/') &&
+      /\b(?:Request|Response)\b[^a-z ]/.test(readFileSync(file, 'utf8')),
+  )
+  expect(offenders).toEqual([])
+})

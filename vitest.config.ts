@@ -1,0 +1,50 @@
+import { cloudflareTest } from '@cloudflare/vitest-plugin'
+import { defineConfig } from 'vitest/config'
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        // Everything that the worker is made of, inside the runtime that it is made for. The settings are those of
+        // wrangler.toml but for no_nodejs_compat, which vitest itself can't do with.
+        plugins: [
+          cloudflareTest({
+            main: './worker/index.ts',
+            miniflare: {
+              compatibilityDate: '2026-11-01',
+              modulesRules: [{ type: 'Text', include: ['**/*.yaml'] }],
+              durableObjects: { KEY_STATE: { className: 'KeyState', useSQLite: true } },
+            },
+          }),
+        ],
+        test: {
+          name: 'workerd',
+          include: ['test/{worker,keys}/**/*.test.ts'],
+          testTimeout: 20_000,
+          // One module for each package: hundreds of small files cost every test file seconds.
+          deps: {
+            optimizer: { ssr: { enabled: true, include: ['@aws-sdk/client-kms', 'hono', 'jose', 'yaml', 'zod/mini'] } },
+          },
+        },
+      },
+      {
+        // The command line, the repository itself, and the built worker as a black box.
+        test: {
+          name: 'node',
+          include: ['test/*.test.ts', 'test/{cli,e2e,scripts}/**/*.test.ts'],
+          testTimeout: 30_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        // What needs more than Node and npm: run by `npm run test:all`.
+        test: {
+          name: 'interop',
+          include: ['test/interop/**/*.test.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 180_000,
+        },
+      },
+    ],
+  },
+})

@@ -1,0 +1,48 @@
+/** Every route on one screen. */
+
+import { type Context, Hono } from 'hono'
+import type { Log } from './audit.ts'
+import type { Config } from './config.ts'
+import type { IssueDeps } from './issue.ts'
+import { PATHS } from './oidc/discovery.ts'
+import { preflight, servePublicDocument } from './oidc/public_document.ts'
+import { Refusal } from './refusal.ts'
+import { methodNotAllowed, plainError } from './routes/respond.ts'
+import { structuredAuth } from './routes/structured_auth.ts'
+import { exchangeToken } from './routes/token.ts'
+
+/** What the routes need. Built once per isolate. */
+export interface AppDeps extends IssueDeps {
+  readonly config: Config
+  log: Log
+}
+
+export function createApp(deps: AppDeps): Hono {
+  const app = new Hono()
+  const at = (path: string) => deps.config.basePath + path
+  const read = (path: string, handler: (context: Context) => Response | Promise<Response>) => {
+    app.get(at(path), handler)
+    app.options(at(path), preflight)
+    app.all(at(path), () => methodNotAllowed('GET, HEAD, OPTIONS'))
+  }
+
+  read(PATHS.discovery, async ({ req }) => servePublicDocument(req.raw, (await deps.keyRing.published()).discovery))
+  read(PATHS.jwks, async ({ req }) => servePublicDocument(req.raw, (await deps.keyRing.published()).jwks))
+  read(PATHS.structuredAuth, ({ req }) => structuredAuth(req.raw, deps.config))
+  app.post(at(PATHS.token), ({ req }) => exchangeToken(req.raw, deps))
+  app.all(at(PATHS.token), () => methodNotAllowed('POST'))
+  // Answers as long as the process does; ready means that a token could be signed.
+  app.get('/healthz', (context) => context.text('ok\n'))
+  app.get('/readyz', async (context) => {
+    await deps.keyRing.signer(null)
+    return context.text('ok\n')
+  })
+
+  app.notFound(() => new Response('not found\n', { status: 404, headers: { 'cache-control': 'no-store' } }))
+  app.onError((error) => {
+    const refusal = error instanceof Refusal ? error : new Refusal('internal', error.name)
+    deps.log({ event: 'request_failed', reason: refusal.reason, detail: refusal.detail })
+    return plainError(refusal)
+  })
+  return app
+}

@@ -1,0 +1,117 @@
+/**
+ * The public keys of one cluster: written into its record, or fetched from where the record says and kept.
+ *
+ * A token decides nothing about what is fetched. Its issuer has been looked up before anything here is called, and its
+ * `kid` can at most bring a planned fetch forward.
+ */
+
+import type { AlgorithmName } from '../../keys/algorithms.ts'
+import type { VerificationKey } from '../../keys/jws.ts'
+import { type KeySet, KeySetError, readKeySet } from '../../keys/key_set.ts'
+import { FetchError } from '../fetch_json.ts'
+import { discoverJwksUri, fetchJwks } from '../oidc/relying_party.ts'
+import type { Cluster } from '../policy/cluster.ts'
+import { Refusal } from '../refusal.ts'
+import { SharedCall } from '../shared_call.ts'
+
+/** After this a set is renewed in the background while it goes on being used. Kubernetes itself says an hour. */
+const FRESH_SECONDS = 300
+/** How long a set is good without its source. Issuing goes on while a cluster's API server is down (D6), but not for ever. */
+const USABLE_SECONDS = 86_400
+/** At most one fetch in this time, whatever tokens come: a forged `kid` must not turn us on the cluster. */
+const COOLDOWN_SECONDS = 30
+/** The same while nothing is known of the cluster yet, so that one lost packet does not cost half a minute. */
+const FIRST_COOLDOWN_SECONDS = 5
+/** What kube-apiserver signs service account tokens with. */
+const CLUSTER_ALGORITHMS: readonly AlgorithmName[] = ['RS256', 'ES256', 'ES384', 'ES512']
+
+/** What the outside world is to this module. */
+export interface ClusterKeysDeps {
+  /** Seconds since the epoch. */
+  now(): number
+  waitUntil(promise: Promise<unknown>): void
+  /** Operator's log: one flat object, no secrets. */
+  log(event: object): void
+  readonly allowLoopbackHttp: boolean
+  readonly claims: KeyClaims
+}
+
+/**
+ * Which cluster has which keys. A `kid` or key that stands in two clusters' sets would let one of them speak for the
+ * other, so the second to bring it is refused its whole set (T-3).
+ */
+export class KeyClaims {
+  readonly #marks = new Map<string, ReadonlySet<string>>()
+
+  /** @returns whether no other cluster has any of the keys, which from then on are `cluster`'s in place of its former ones */
+  claim(cluster: string, marks: ReadonlySet<string>): boolean {
+    for (const [other, taken] of this.#marks) if (other !== cluster && !taken.isDisjointFrom(marks)) return false
+    this.#marks.set(cluster, marks)
+    return true
+  }
+}
+
+export class ClusterKeys {
+  readonly #cluster: Cluster
+  readonly #deps: ClusterKeysDeps
+  readonly #refreshing = new SharedCall<void>()
+  #set: { readonly keys: KeySet['keys']; readonly fetchedAt: number } | null = null
+  #attemptedAt = Number.NEGATIVE_INFINITY
+
+  constructor(cluster: Cluster, deps: ClusterKeysDeps) {
+    this.#cluster = cluster
+    this.#deps = deps
+  }
+
+  /**
+   * @returns the key with that `kid`, or null if the cluster has none
+   * @throws Refusal `cluster_keys_unavailable` if nothing usable is known of the cluster's keys
+   */
+  async find(kid: string): Promise<VerificationKey | null> {
+    const age = this.#age()
+    if (age > USABLE_SECONDS) await this.#refresh()
+    else if (age > FRESH_SECONDS) this.#deps.waitUntil(this.#refresh())
+
+    if (!this.#set?.keys.has(kid)) await this.#refresh()
+    if (!this.#set || this.#age() > USABLE_SECONDS)
+      throw new Refusal('cluster_keys_unavailable', `no keys of cluster ${this.#cluster.name}`, FIRST_COOLDOWN_SECONDS)
+    return this.#set.keys.get(kid) ?? null
+  }
+
+  #age(): number {
+    if (!this.#set) return Number.POSITIVE_INFINITY
+    return this.#cluster.keySource.from === 'inline' ? 0 : this.#deps.now() - this.#set.fetchedAt
+  }
+
+  /** Never rejects: a source that fails leaves what is known as it was, and a line in the log. */
+  async #refresh(): Promise<void> {
+    if (this.#set && this.#cluster.keySource.from === 'inline') return
+    const cooldown = this.#set ? COOLDOWN_SECONDS : FIRST_COOLDOWN_SECONDS
+    const joining = this.#refreshing.underWay
+    if (!joining && this.#deps.now() - this.#attemptedAt < cooldown) return
+    await this.#refreshing
+      .run(() => this.#load(), this.#deps.waitUntil)
+      .catch((error: unknown) =>
+        this.#deps.log({
+          event: 'cluster_keys_refused',
+          cluster: this.#cluster.name,
+          reason: error instanceof FetchError || error instanceof KeySetError ? error.message : 'internal',
+        }),
+      )
+  }
+
+  async #load(): Promise<void> {
+    this.#attemptedAt = this.#deps.now()
+    const { keys, marks } = await readKeySet(await this.#fetchKeySet(), CLUSTER_ALGORITHMS)
+    if (!this.#deps.claims.claim(this.#cluster.name, marks)) throw new KeySetError('a key or kid is another cluster’s')
+    this.#set = { keys, fetchedAt: this.#deps.now() }
+  }
+
+  async #fetchKeySet(): Promise<readonly unknown[]> {
+    const { keySource, issuer } = this.#cluster
+    if (keySource.from === 'inline') return keySource.keys
+    return fetchJwks(
+      keySource.from === 'url' ? keySource.url : await discoverJwksUri(issuer, this.#deps.allowLoopbackHttp),
+    )
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * The record of every decision: one JSON line each, whether an identity was issued or refused. It holds what is needed to
+ * find a decision again and to tell who was given what, and never a token: of that, only the SHA-256.
+ */
+
+import type { Attestation } from './attest/attestation.ts'
+import { Refusal } from './refusal.ts'
+import type { JwtSvidClaims } from './spiffe/jwt_svid.ts'
+
+/** Writes one flat object as a line of JSON. */
+export type Log = (event: object) => void
+
+const encoder = new TextEncoder()
+
+/** One decision, filled along the way and written once, in a `finally`. */
+export class Decision {
+  /** Names this decision in the log, in a refusal's answer, and as `jti` in the token. */
+  readonly id = crypto.randomUUID()
+  readonly #door: string
+  readonly #time: number
+  #subjectToken: string | null = null
+  #attestation: Attestation | null = null
+  #issued: { registration: string; claims: JwtSvidClaims; kid: string; alg: string } | null = null
+  #refusal: Refusal | null = null
+
+  /** @param time seconds since the epoch */
+  constructor(door: string, time: number) {
+    this.#door = door
+    this.#time = time
+  }
+
+  presented(subjectToken: string): void {
+    this.#subjectToken = subjectToken
+  }
+
+  attested(attestation: Attestation): void {
+    this.#attestation = attestation
+  }
+
+  issued(registration: string, claims: JwtSvidClaims, { kid, alg }: { kid: string; alg: string }): void {
+    this.#issued = { registration, claims, kid, alg }
+  }
+
+  /**
+   * @param error whatever was thrown; what is not a {@link Refusal} becomes one that says nothing
+   * @returns the refusal to answer with
+   */
+  refused(error: unknown): Refusal {
+    this.#refusal =
+      error instanceof Refusal ? error : new Refusal('internal', error instanceof Error ? error.name : typeof error)
+    return this.#refusal
+  }
+
+  async write(log: Log): Promise<void> {
+    const attestation = this.#attestation
+    log({
+      event: 'decision',
+      time: new Date(this.#time * 1000).toISOString(),
+      id: this.id,
+      door: this.#door,
+      decision: this.#refusal ? 'refused' : 'issued',
+      ...(this.#refusal && { reason: this.#refusal.reason, detail: this.#refusal.detail }),
+      ...(this.#subjectToken !== null && { subject_token_sha256: await sha256Hex(this.#subjectToken) }),
+      ...(attestation && {
+        cluster: attestation.cluster,
+        namespace: attestation.namespace,
+        service_account: attestation.serviceAccount.name,
+        service_account_uid: attestation.serviceAccount.uid,
+        ...(attestation.pod && { pod: attestation.pod.name, pod_uid: attestation.pod.uid }),
+      }),
+      ...(this.#issued && {
+        registration: this.#issued.registration,
+        spiffe_id: this.#issued.claims.sub,
+        audience: this.#issued.claims.aud,
+        expires: this.#issued.claims.exp,
+        kid: this.#issued.kid,
+        alg: this.#issued.alg,
+      }),
+    })
+  }
+}
+
+async function sha256Hex(text: string): Promise<string> {
+  return new Uint8Array(await crypto.subtle.digest('SHA-256', encoder.encode(text))).toHex()
+}

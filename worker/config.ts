@@ -1,0 +1,140 @@
+/**
+ * The environment, read once into a frozen {@link Config}. Whatever is wrong is listed in full, each problem with the
+ * name of its variable, and then nothing is served (T-12).
+ */
+
+import { type KeySpec, keySpecName, parseKeySpec } from '../keys/key_spec.ts'
+import type { KmsAccess } from '../keys/kms.ts'
+import { endpointUrlProblem } from './endpoint_url.ts'
+import { type ManifestContext, ManifestError, type Policy, parseManifest } from './policy/manifest.ts'
+import { SpiffeIdError, TrustDomain } from './spiffe/id.ts'
+
+export type Mode = 'production' | 'development'
+
+export interface Config {
+  readonly mode: Mode
+  /** `iss` of every SVID, byte for byte. */
+  readonly issuer: string
+  /** What stands before every route: the issuer's path, empty for most. */
+  readonly basePath: string
+  readonly trustDomain: TrustDomain
+  /** In the operator's order: the first signs, all are published. */
+  readonly signingKeys: readonly KeySpec[]
+  /** null where no key is kept in KMS. */
+  readonly kms: KmsAccess | null
+  readonly policy: Policy
+}
+
+/** Thrown with everything that is wrong. Names variables, and repeats no secret. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+  readonly problems: readonly string[]
+
+  constructor(problems: readonly string[]) {
+    super(problems.join('\n'))
+    this.problems = problems
+  }
+}
+
+/** A JWKS of more keys is beyond what some relying parties keep. */
+const MAX_SIGNING_KEYS = 20
+
+/**
+ * @param env bindings; only those that are strings are looked at, an empty one counts as absent
+ * @param manifest YAML
+ * @param mode what this entry point is for: the production entry refuses an environment that says otherwise
+ * @throws ConfigError
+ */
+export function parseConfig(env: object, manifest: string, mode: Mode): Config {
+  const problems: string[] = []
+  const variables = env as Record<string, unknown>
+  const read = (name: string): string | null => {
+    const value = variables[name]
+    return typeof value === 'string' && value !== '' ? value : null
+  }
+  const need = (name: string): string => {
+    const value = read(name)
+    if (value === null) problems.push(`${name}: is not set`)
+    return value ?? ''
+  }
+
+  if ((read('MODE') ?? 'production') !== mode) problems.push(`MODE: must be ${mode} here`)
+  const allowLoopbackHttp = mode === 'development'
+  const issuer = need('ISSUER')
+  const issuerProblem = issuer === '' ? null : describeIssuer(issuer, allowLoopbackHttp)
+  if (issuerProblem) problems.push(`ISSUER: ${issuerProblem}`)
+  const trustDomain = parseTrustDomain(need('TRUST_DOMAIN'), problems)
+  const signingKeys = parseSigningKeys(need('SIGNING_KEY'), mode, problems)
+  const usesKms = signingKeys.some(({ keeper }) => keeper === 'awskms')
+  const kms = usesKms
+    ? {
+        region: need('AWS_REGION'),
+        endpoint: read('AWS_ENDPOINT_URL_KMS'),
+        credentials: {
+          accessKeyId: need('AWS_ACCESS_KEY_ID'),
+          secretAccessKey: need('AWS_SECRET_ACCESS_KEY'),
+          ...(read('AWS_SESSION_TOKEN') !== null && { sessionToken: need('AWS_SESSION_TOKEN') }),
+        },
+      }
+    : null
+  if (kms?.endpoint) {
+    const problem = endpointUrlProblem(kms.endpoint, allowLoopbackHttp)
+    if (problem) problems.push(`AWS_ENDPOINT_URL_KMS: ${problem}`)
+  }
+  // The manifest is judged by issuer and trust domain, so without them it has to wait its turn.
+  const policy =
+    trustDomain && issuer !== '' && !issuerProblem
+      ? readManifest(manifest, { trustDomain, issuer, allowLoopbackHttp }, problems)
+      : null
+  if (!trustDomain || !policy || problems.length > 0) throw new ConfigError(problems)
+  const basePath = new URL(issuer).pathname.replace(/\/$/, '')
+  return Object.freeze({ mode, issuer, basePath, trustDomain, signingKeys, kms, policy })
+}
+
+/** @see [OpenID Connect Discovery §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata) */
+function describeIssuer(issuer: string, allowLoopbackHttp: boolean): string | null {
+  return endpointUrlProblem(issuer, allowLoopbackHttp) ?? (issuer.endsWith('/') ? 'ends in a slash' : null)
+}
+
+function readManifest(manifest: string, context: ManifestContext, problems: string[]): Policy | null {
+  try {
+    return parseManifest(manifest, context)
+  } catch (error) {
+    if (!(error instanceof ManifestError)) throw error
+    problems.push(...error.problems.map((problem) => `manifest: ${problem}`))
+    return null
+  }
+}
+
+function parseTrustDomain(name: string, problems: string[]): TrustDomain | null {
+  if (name === '') return null
+  try {
+    return TrustDomain.parse(name)
+  } catch (error) {
+    if (!(error instanceof SpiffeIdError)) throw error
+    problems.push(`TRUST_DOMAIN: ${error.message}`)
+    return null
+  }
+}
+
+function parseSigningKeys(text: string, mode: Mode, problems: string[]): readonly KeySpec[] {
+  const specs: KeySpec[] = []
+  const names = new Set<string>()
+  for (const [index, entry] of text
+    .split(/[\s,]+/)
+    .filter(Boolean)
+    .entries()) {
+    const where = `SIGNING_KEY: entry ${index + 1}`
+    const spec = parseKeySpec(entry)
+    if (!spec) {
+      problems.push(`${where}: is neither awskms:<key>[?alg=…] nor local:<name>[?alg=…]`)
+      continue
+    }
+    if (spec.keeper === 'local' && mode === 'production') problems.push(`${where}: local keys are for development`)
+    if (names.has(keySpecName(spec))) problems.push(`${where}: is listed twice`)
+    names.add(keySpecName(spec))
+    specs.push(spec)
+  }
+  if (specs.length > MAX_SIGNING_KEYS) problems.push(`SIGNING_KEY: more than ${MAX_SIGNING_KEYS} keys`)
+  return specs
+}

@@ -1,0 +1,27 @@
+/** The worker as `npm start` runs it: the deployed one, with a demo cluster where the manifest has none (T-12). */
+
+import { parseConfig } from './config.ts'
+import type { DemoCluster } from './demo/demo_cluster.ts'
+import manifest from './manifest.yaml'
+import { createService } from './service.ts'
+
+export { DemoCluster } from './demo/demo_cluster.ts'
+export { KeyState } from './state/key_state.ts'
+
+type DevelopmentEnv = Env & { readonly DEMO_CLUSTER: DurableObjectNamespace<DemoCluster> }
+
+const demoCluster = (env: Env) => (env as DevelopmentEnv).DEMO_CLUSTER.getByName('demo')
+
+const service = createService(async (env) => {
+  const config = parseConfig(env, manifest, 'development')
+  // Who has clusters of their own wants to see those, under the names that they have in production.
+  if (config.policy.clusters.size > 0) return config
+  return parseConfig(env, `${manifest}\n${await demoCluster(env).manifest()}`, 'development')
+})
+
+export default {
+  async fetch(request, env, ctx) {
+    if (new URL(request.url).pathname === '/demo/token') return new Response(await demoCluster(env).token())
+    return service.fetch(request, env, ctx)
+  },
+} satisfies ExportedHandler<Env>

@@ -1,0 +1,9 @@
+/** START HERE. The worker as it is deployed: no demo in it, and 503 until it is configured (T-12). */
+
+import { parseConfig } from './config.ts'
+import manifest from './manifest.yaml'
+import { createService } from './service.ts'
+
+export { KeyState } from './state/key_state.ts'
+
+export default createService((env) => parseConfig(env, manifest, 'production'))

@@ -1,0 +1,67 @@
+/**
+ * Every way to say no. A refusal is thrown where the check stands and shaped once, in `routes/respond.ts`, whose map
+ * over this union does not compile until somebody has decided what the caller of a new reason gets to see.
+ */
+
+export type RefusalReason =
+  // The request itself (RFC 8693 §2.1, RFC 6749 §5.2).
+  | 'request_malformed'
+  | 'request_too_large'
+  | 'parameter_missing'
+  | 'parameter_repeated'
+  | 'grant_type_unsupported'
+  | 'client_authentication_unsupported'
+  | 'scope_unsupported'
+  | 'subject_token_type_unsupported'
+  | 'requested_token_type_unsupported'
+  | 'actor_token_unsupported'
+  // Who is asking: the subject token.
+  | 'token_too_large'
+  | 'token_malformed'
+  | 'token_header'
+  | 'token_algorithm'
+  | 'token_issuer'
+  | 'token_audience'
+  | 'token_key'
+  | 'token_signature'
+  | 'token_claims'
+  | 'token_expired'
+  | 'token_not_yet_valid'
+  | 'token_lifetime'
+  | 'token_unbound'
+  | 'cluster_keys_unavailable'
+  // May they have it: the registrations.
+  | 'registration_none'
+  | 'registration_ambiguous'
+  | 'target_malformed'
+  | 'target_missing'
+  | 'target_not_allowed'
+  | 'spiffe_id_illegal'
+  | 'spiffe_id_reserved'
+  | 'spiffe_id_unattested'
+  // Our side.
+  | 'keys_unavailable'
+  | 'signing_unavailable'
+  | 'not_configured'
+  | 'internal'
+
+/**
+ * The decision not to issue.
+ *
+ * @param reason the stable code
+ * @param detail for the operator's log only: it may name what was compared, and must never hold a token or key
+ * @param retryAfterSeconds for the refusals of our own side, when the caller may try again
+ */
+export class Refusal extends Error {
+  override readonly name = 'Refusal'
+  readonly reason: RefusalReason
+  readonly detail: string
+  readonly retryAfterSeconds: number | null
+
+  constructor(reason: RefusalReason, detail: string, retryAfterSeconds: number | null = null) {
+    super(reason)
+    this.reason = reason
+    this.detail = detail
+    this.retryAfterSeconds = retryAfterSeconds
+  }
+}

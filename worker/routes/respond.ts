@@ -1,0 +1,121 @@
+/** What a caller gets to see: the one map from refusals to the wire, and the headers that all answers of a kind share. */
+
+import type { Refusal, RefusalReason } from '../refusal.ts'
+
+interface WireError {
+  readonly status: 400 | 401 | 413 | 500 | 503
+  /** RFC 6749 §5.2 and RFC 8693 §2.2.2. */
+  readonly error:
+    | 'invalid_request'
+    | 'invalid_client'
+    | 'invalid_scope'
+    | 'invalid_target'
+    | 'unsupported_grant_type'
+    | 'server_error'
+    | 'temporarily_unavailable'
+  /** Only %x20-21 / %x23-5B / %x5D-7E, and nothing of the request. */
+  readonly description: string
+}
+
+function request(description: string): WireError {
+  return { status: 400, error: 'invalid_request', description }
+}
+
+function target(description: string): WireError {
+  return { status: 400, error: 'invalid_target', description }
+}
+
+function unavailable(description: string): WireError {
+  return { status: 503, error: 'temporarily_unavailable', description }
+}
+
+/**
+ * A subject token that is invalid for any reason, policy included, is an `invalid_request`.
+ *
+ * @see [RFC 8693 §2.2.2](https://www.rfc-editor.org/rfc/rfc8693#section-2.2.2)
+ */
+const WIRE: Readonly<Record<RefusalReason, WireError>> = {
+  request_malformed: request('the request is not a form-encoded POST without a query'),
+  request_too_large: { status: 413, error: 'invalid_request', description: 'the request is too large' },
+  parameter_missing: request('a required parameter is missing'),
+  parameter_repeated: request('a parameter is given more than once'),
+  grant_type_unsupported: {
+    status: 400,
+    error: 'unsupported_grant_type',
+    description: 'only token exchange is offered',
+  },
+  client_authentication_unsupported: {
+    status: 401,
+    error: 'invalid_client',
+    description: 'the subject token is all the authentication there is',
+  },
+  scope_unsupported: { status: 400, error: 'invalid_scope', description: 'there are no scopes' },
+  subject_token_type_unsupported: request('subject_token_type must be urn:ietf:params:oauth:token-type:jwt'),
+  requested_token_type_unsupported: request('requested_token_type must be urn:ietf:params:oauth:token-type:jwt'),
+  actor_token_unsupported: request('delegation is not offered'),
+
+  token_too_large: request('the subject token is too large'),
+  token_malformed: request('the subject token is not a JWT in compact form'),
+  token_header: request('the header of the subject token is not that of a service account token'),
+  token_algorithm: request('the subject token is signed with an algorithm that is not accepted'),
+  token_issuer: request('the subject token is of an issuer that is not known here'),
+  token_audience: request('the subject token is made out to another audience'),
+  token_key: request('the subject token is signed with a key that its issuer does not publish'),
+  token_signature: request('the signature of the subject token is not valid'),
+  token_claims: request('the claims of the subject token are not those of a bound service account token'),
+  token_expired: request('the subject token has expired'),
+  token_not_yet_valid: request('the subject token is not valid yet'),
+  token_lifetime: request('the subject token lives longer than its cluster may make it live'),
+  token_unbound: request('the subject token is bound to no pod'),
+  cluster_keys_unavailable: unavailable('the keys of the cluster cannot be had at the moment'),
+
+  registration_none: request('no registration selects this workload'),
+  registration_ambiguous: request('several registrations select this workload and do not agree'),
+  target_malformed: target('a resource is not an absolute URI without fragment'),
+  target_missing: target('there are several audiences to choose from: name one'),
+  target_not_allowed: target('the audience is not among those of the registration'),
+  spiffe_id_illegal: request('the registration gives this workload no legal SPIFFE ID'),
+  spiffe_id_reserved: request('the registration gives this workload a reserved SPIFFE ID'),
+  spiffe_id_unattested: request('the registration gives this workload the SPIFFE ID of another'),
+
+  keys_unavailable: unavailable('there are no keys at the moment'),
+  signing_unavailable: unavailable('signing is not possible at the moment'),
+  not_configured: unavailable('this issuer is not configured'),
+  internal: { status: 500, error: 'server_error', description: 'something went wrong here' },
+}
+
+const NO_STORE = { 'cache-control': 'no-store', pragma: 'no-cache' }
+
+/**
+ * @param id of the decision, by which the operator finds the whole reason
+ * @returns an OAuth error with the stable `reason` beside it
+ * @see [RFC 6749 §5.2](https://www.rfc-editor.org/rfc/rfc6749#section-5.2)
+ */
+export function oauthError(refusal: Refusal, id: string): Response {
+  const { status, error, description } = WIRE[refusal.reason]
+  const body = { error, error_description: description, reason: refusal.reason, id }
+  return Response.json(body, { status, headers: errorHeaders(refusal, status) })
+}
+
+/** A refusal at a door that speaks no OAuth. */
+export function plainError(refusal: Refusal): Response {
+  const { status, description } = WIRE[refusal.reason]
+  return new Response(`${description}\n`, { status, headers: errorHeaders(refusal, status) })
+}
+
+/** A token, which nobody on the way may keep (RFC 6749 §5.1). */
+export function tokenResponse(body: object): Response {
+  return Response.json(body, { headers: NO_STORE })
+}
+
+export function methodNotAllowed(allow: string): Response {
+  return new Response('method not allowed\n', { status: 405, headers: { allow, ...NO_STORE } })
+}
+
+function errorHeaders({ retryAfterSeconds }: Refusal, status: number): Record<string, string> {
+  return {
+    ...NO_STORE,
+    ...(retryAfterSeconds !== null && { 'retry-after': String(retryAfterSeconds) }),
+    ...(status === 401 && { 'www-authenticate': 'Bearer' }),
+  }
+}

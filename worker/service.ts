@@ -1,0 +1,71 @@
+/** From an environment to a service: the configuration, then what it takes, then the routes. Once per isolate. */
+
+import { waitUntil } from 'cloudflare:workers'
+import type { Hono } from 'hono'
+import { createApp } from './app.ts'
+import { KeyClaims } from './attest/cluster_keys.ts'
+import { ServiceAccountAttestor } from './attest/service_account.ts'
+import { type Config, ConfigError } from './config.ts'
+import { Refusal } from './refusal.ts'
+import { plainError } from './routes/respond.ts'
+import { KeyRing } from './state/key_ring.ts'
+
+/** The name of the one Durable Object that holds an issuer's signing keys. */
+const KEY_STATE_NAME = 'keys'
+
+/**
+ * @param configure reads the environment
+ * @returns a handler that serves what is configured. Where something is wrong it answers 503, and the log says what.
+ */
+export function createService(
+  configure: (env: Env) => Config | Promise<Config>,
+): Required<Pick<ExportedHandler<Env>, 'fetch'>> {
+  let app: Hono | null = null
+  let refused = false
+  return {
+    async fetch(request, env) {
+      if (!app && !refused)
+        try {
+          app = createApp(createDeps(await configure(env), env))
+        } catch (error) {
+          if (!(error instanceof ConfigError)) throw error
+          // An isolate's environment never changes, so neither does the verdict.
+          refused = true
+          log({ event: 'configuration_refused', problems: error.problems })
+        }
+      return app?.fetch(request) ?? plainError(new Refusal('not_configured', ''))
+    },
+  }
+}
+
+function createDeps(config: Config, env: Env) {
+  const { mode, issuer, trustDomain, policy, signingKeys, kms } = config
+  const outside = { now, waitUntil, log }
+  return {
+    ...outside,
+    config,
+    issuer,
+    policy,
+    attestor: new ServiceAccountAttestor(policy.clusters.values(), {
+      ...outside,
+      allowLoopbackHttp: mode === 'development',
+      claims: new KeyClaims(),
+    }),
+    keyRing: new KeyRing({
+      ...outside,
+      stamp: { mode, issuer, trustDomain: trustDomain.name },
+      specs: signingKeys,
+      kms,
+      keyState: () => env.KEY_STATE.getByName(KEY_STATE_NAME),
+    }),
+  }
+}
+
+/** Seconds since the epoch. */
+function now(): number {
+  return Math.floor(Date.now() / 1000)
+}
+
+function log(event: object): void {
+  console.log(JSON.stringify(event))
+}

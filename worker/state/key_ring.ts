@@ -1,0 +1,148 @@
+/** An isolate's own copy of the signing keys: what it publishes and what it signs with come out of the same load. */
+
+import type { AlgorithmName } from '../../keys/algorithms.ts'
+import { renderJwks } from '../../keys/jwks.ts'
+import type { KeySpec } from '../../keys/key_spec.ts'
+import { type KmsAccess, kmsSigner } from '../../keys/kms.ts'
+import { localSigner } from '../../keys/local.ts'
+import { type PublicJwk, type Signer, SigningError, type SigningErrorCode } from '../../keys/signer.ts'
+import type { Log } from '../audit.ts'
+import { renderDiscovery } from '../oidc/discovery.ts'
+import { type PublicDocument, publicDocument } from '../oidc/public_document.ts'
+import { Refusal } from '../refusal.ts'
+import { SharedCall } from '../shared_call.ts'
+import type { Announcement, KeyState, Stamp, StoredKey } from './key_state.ts'
+
+/** While a listed key is missing its keeper is asked again no more often than this. */
+const RETRY_SECONDS = 10
+const RETRY_AFTER_SECONDS = 5
+
+/** What the outside world is to this module. */
+export interface KeyRingDeps {
+  readonly stamp: Stamp
+  readonly specs: readonly KeySpec[]
+  readonly kms: KmsAccess | null
+  keyState(): Pick<DurableObjectStub<KeyState>, 'announce'>
+  now(): number
+  waitUntil(promise: Promise<unknown>): void
+  log: Log
+}
+
+/** The documents that relying parties read. */
+export interface PublishedDocuments {
+  readonly discovery: PublicDocument
+  readonly jwks: PublicDocument
+}
+
+/** A listed key: the means to sign with it, or why there are none. */
+interface ListedKey {
+  /** null where even that is not known yet. */
+  readonly alg: AlgorithmName | null
+  readonly signer: Signer | SigningError
+}
+
+interface Snapshot {
+  readonly listed: readonly ListedKey[]
+  /** null while there is no key at all. */
+  readonly published: PublishedDocuments | null
+  /** Seconds since the epoch after which it is loaded anew. */
+  readonly renewAt: number
+}
+
+export class KeyRing {
+  readonly #deps: KeyRingDeps
+  readonly #loading = new SharedCall<Snapshot>()
+  #snapshot: Snapshot | null = null
+
+  constructor(deps: KeyRingDeps) {
+    this.#deps = deps
+  }
+
+  /**
+   * @returns what is to be published, whether or not it can be signed with
+   * @throws Refusal `keys_unavailable` if there is nothing
+   */
+  async published(): Promise<PublishedDocuments> {
+    const { published } = await this.#current()
+    if (!published) throw unavailable('no signing key has been announced yet')
+    return published
+  }
+
+  /**
+   * @param alg null for whatever the first key makes
+   * @returns the signer of the first listed key that makes `alg`. If that key cannot sign, no other takes its place.
+   * @throws SigningError, or Refusal `keys_unavailable`
+   */
+  async signer(alg: AlgorithmName | null): Promise<Signer> {
+    const { listed } = await this.#current()
+    const first = listed.find((key) => alg === null || key.alg === null || key.alg === alg)
+    if (!first) throw new SigningError('key_mismatch')
+    if (first.signer instanceof SigningError) throw first.signer
+    return first.signer
+  }
+
+  async #current(): Promise<Snapshot> {
+    if (!this.#snapshot) return this.#load()
+    if (this.#deps.now() >= this.#snapshot.renewAt) this.#deps.waitUntil(this.#load().catch(() => {}))
+    return this.#snapshot
+  }
+
+  async #load(): Promise<Snapshot> {
+    this.#snapshot = await this.#loading.run(async () => {
+      const { stamp, specs, kms, keyState, now } = this.#deps
+      const announcement = await keyState()
+        .announce(stamp, specs, kms, now())
+        .catch((error: Error) => {
+          throw unavailable(`key state: ${error.name}`)
+        })
+      if (announcement.stamp === 'foreign')
+        throw unavailable(`the storage belongs to another ${announcement.field}: give this worker a storage of its own`)
+      return this.#open(announcement)
+    }, this.#deps.waitUntil)
+    return this.#snapshot
+  }
+
+  async #open({ listed, withdrawn }: Extract<Announcement, { stamp: 'ours' }>): Promise<Snapshot> {
+    const { specs, log, now } = this.#deps
+    const keys = await Promise.all(
+      listed.map(async (entry, index): Promise<ListedKey> => {
+        const alg = 'failed' in entry ? (specs[index]?.alg ?? null) : entry.publicJwk.alg
+        try {
+          return { alg, signer: await this.#signer(entry) }
+        } catch (error) {
+          if (!(error instanceof SigningError)) throw error
+          log({ event: 'signing_key_failed', variable: 'SIGNING_KEY', entry: index + 1, reason: error.code })
+          return { alg, signer: error }
+        }
+      }),
+    )
+    const present = [...listed, ...withdrawn].flatMap((key) => ('publicJwk' in key ? [key.publicJwk] : []))
+    return {
+      listed: keys,
+      published: present.length === 0 ? null : await this.#publish(present),
+      renewAt: keys.some(({ signer }) => signer instanceof SigningError)
+        ? now() + RETRY_SECONDS
+        : Math.min(...withdrawn.map(({ publishedUntil }) => publishedUntil ?? Number.POSITIVE_INFINITY)),
+    }
+  }
+
+  async #publish(keys: readonly PublicJwk[]): Promise<PublishedDocuments> {
+    const algorithms = [...new Set(keys.map(({ alg }) => alg))]
+    return {
+      discovery: await publicDocument(renderDiscovery(this.#deps.stamp.issuer, algorithms)),
+      jwks: await publicDocument(renderJwks(keys)),
+    }
+  }
+
+  async #signer(entry: StoredKey | { failed: SigningErrorCode }): Promise<Signer> {
+    if ('failed' in entry) throw new SigningError(entry.failed)
+    const { publicJwk, privateJwk, arn } = entry
+    if (privateJwk) return localSigner(publicJwk, privateJwk)
+    if (arn !== null && this.#deps.kms) return kmsSigner(this.#deps.kms, arn, publicJwk)
+    throw new SigningError('denied')
+  }
+}
+
+function unavailable(detail: string): Refusal {
+  return new Refusal('keys_unavailable', detail, RETRY_AFTER_SECONDS)
+}
