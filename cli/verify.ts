@@ -1,7 +1,8 @@
 /**
  * `npm run verify`: checks a JWT-SVID as a relying party does, with the issuer's keys found through discovery.
  *
- * The token comes on standard input, so that it stands in no process list. What it says goes to standard output as JSON.
+ * The token, or the token endpoint's answer with the token in it, comes on standard input, so that it stands in no process
+ * list. What it says goes to standard output as JSON.
  * Exit code 0: valid. 1: not valid, or its issuer's keys cannot be had. 2: wrong usage.
  */
 
@@ -16,11 +17,11 @@ import { TrustDomain } from '../worker/spiffe/id.ts'
 import { verifyJwtSvid } from '../worker/spiffe/jwt_svid.ts'
 
 const USAGE =
-  'usage: verify --issuer <URL> --trust-domain <name> --audience <audience>, with the JWT-SVID on standard input'
+  'usage: verify --issuer <URL> --trust-domain <name> --audience <audience> < JWT-SVID or answer of the token endpoint'
 
 async function verify(argv: string[]): Promise<object> {
   const { issuer, trustDomain, audience } = readArguments(argv)
-  const token = (await text(process.stdin)).trim()
+  const token = tokenIn(await text(process.stdin))
   const jwks = await fetchJwks(await discoverJwksUri(issuer, true))
   const { keys } = await readKeySet(jwks, Object.keys(ALGORITHMS) as AlgorithmName[])
   const svid = await verifyJwtSvid(token, { trustDomain, issuer, audience, keys }, Math.floor(Date.now() / 1000))
@@ -45,6 +46,17 @@ function readArguments(argv: string[]) {
   } catch (error) {
     throw new UsageError(`${(error as Error).message}\n${USAGE}`)
   }
+}
+
+/** RFC 8693 §2.2.1: the issued token is `access_token`, whatever its type. */
+function tokenIn(input: string): string {
+  try {
+    const { access_token: token } = JSON.parse(input)
+    if (typeof token === 'string') return token
+  } catch {
+    // Not an answer of a token endpoint, so it is the token itself.
+  }
+  return input.trim()
 }
 
 async function text(stream: AsyncIterable<Buffer>): Promise<string> {

@@ -16,9 +16,9 @@ import { joseSignature } from './ecdsa.ts'
 import { importSpki, publicJwk as toPublicJwk } from './jwks.ts'
 import { type PublicJwk, type Signer, SigningError, type SigningErrorCode } from './signer.ts'
 
-/** One attempt, answer read to its end. KMS answers in tens of milliseconds; a far region and a new connection are allowed for. */
+/** One attempt, answer read to its end: KMS takes tens of milliseconds, the rest is for a far region and a new connection. */
 const ATTEMPT_TIMEOUT_MS = 2_000
-/** The second attempt is for one lost packet or one throttled moment. A third would only add to the load that throttles. */
+/** The second attempt is for a lost packet or a throttled moment. A third would only add to the load that throttles. */
 const MAX_ATTEMPTS = 2
 /** Both attempts and the pause between them, which the SDK jitters up to 1 s, or 5 s more if KMS asks for that. */
 const CALL_TIMEOUT_MS = 5_000

@@ -36,10 +36,8 @@ export class SharedCall<T> {
 
 /** Resolves to null when the time is up. */
 async function settledOrLate<T>(promise: Promise<T>): Promise<{ value: T } | null> {
-  let timer: ReturnType<typeof setTimeout> | null = null
-  const late = new Promise<null>((resolve) => {
-    timer = setTimeout(resolve, JOIN_TIMEOUT_MS, null)
-  })
+  const { promise: late, resolve } = Promise.withResolvers<null>()
+  const timer = setTimeout(resolve, JOIN_TIMEOUT_MS, null)
   try {
     return await Promise.race([promise.then((value) => ({ value })), late])
   } finally {

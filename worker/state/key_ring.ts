@@ -11,7 +11,7 @@ import { renderDiscovery } from '../oidc/discovery.ts'
 import { type PublicDocument, publicDocument } from '../oidc/public_document.ts'
 import { Refusal } from '../refusal.ts'
 import { SharedCall } from '../shared_call.ts'
-import type { Announcement, KeyState, Stamp, StoredKey } from './key_state.ts'
+import type { Announcement, KeyState, ListedKey, Stamp } from './key_state.ts'
 
 /** While a listed key is missing its keeper is asked again no more often than this. */
 const RETRY_SECONDS = 10
@@ -35,14 +35,14 @@ export interface PublishedDocuments {
 }
 
 /** A listed key: the means to sign with it, or why there are none. */
-interface ListedKey {
+interface SigningKey {
   /** null where even that is not known yet. */
   readonly alg: AlgorithmName | null
-  readonly signer: Signer | SigningError
+  readonly signer: Signer | SigningErrorCode
 }
 
 interface Snapshot {
-  readonly listed: readonly ListedKey[]
+  readonly signingKeys: readonly SigningKey[]
   /** null while there is no key at all. */
   readonly published: PublishedDocuments | null
   /** Seconds since the epoch after which it is loaded anew. */
@@ -71,14 +71,14 @@ export class KeyRing {
   /**
    * @param alg null for whatever the first key makes
    * @returns the signer of the first listed key that makes `alg`. If that key cannot sign, no other takes its place.
-   * @throws SigningError, or Refusal `keys_unavailable`
+   * @throws Refusal `keys_unavailable` or `signing_unavailable`
    */
   async signer(alg: AlgorithmName | null): Promise<Signer> {
-    const { listed } = await this.#current()
-    const first = listed.find((key) => alg === null || key.alg === null || key.alg === alg)
-    if (!first) throw new SigningError('key_mismatch')
-    if (first.signer instanceof SigningError) throw first.signer
-    return first.signer
+    const { signingKeys } = await this.#current()
+    const first = signingKeys.find((key) => alg === null || key.alg === null || key.alg === alg)
+    const signer = first?.signer ?? 'key_mismatch'
+    if (typeof signer === 'string') throw new Refusal('signing_unavailable', signer, RETRY_AFTER_SECONDS)
+    return signer
   }
 
   async #current(): Promise<Snapshot> {
@@ -104,23 +104,20 @@ export class KeyRing {
 
   async #open({ listed, withdrawn }: Extract<Announcement, { stamp: 'ours' }>): Promise<Snapshot> {
     const { specs, log, now } = this.#deps
-    const keys = await Promise.all(
-      listed.map(async (entry, index): Promise<ListedKey> => {
-        const alg = 'failed' in entry ? (specs[index]?.alg ?? null) : entry.publicJwk.alg
-        try {
-          return { alg, signer: await this.#signer(entry) }
-        } catch (error) {
-          if (!(error instanceof SigningError)) throw error
-          log({ event: 'signing_key_failed', variable: 'SIGNING_KEY', entry: index + 1, reason: error.code })
-          return { alg, signer: error }
-        }
-      }),
+    const signingKeys = await Promise.all(
+      listed.map(async (entry, index) => ({
+        alg: entry.key?.publicJwk.alg ?? specs[index]?.alg ?? null,
+        signer: await this.#signer(entry),
+      })),
     )
-    const present = [...listed, ...withdrawn].flatMap((key) => ('publicJwk' in key ? [key.publicJwk] : []))
+    for (const [index, { signer }] of signingKeys.entries())
+      if (typeof signer === 'string')
+        log({ event: 'signing_key_failed', variable: 'SIGNING_KEY', entry: index + 1, reason: signer })
+    const present = [...listed.map(({ key }) => key), ...withdrawn].filter((key) => key !== null)
     return {
-      listed: keys,
-      published: present.length === 0 ? null : await this.#publish(present),
-      renewAt: keys.some(({ signer }) => signer instanceof SigningError)
+      signingKeys,
+      published: present.length === 0 ? null : await this.#publish(present.map(({ publicJwk }) => publicJwk)),
+      renewAt: signingKeys.some(({ signer }) => typeof signer === 'string')
         ? now() + RETRY_SECONDS
         : Math.min(...withdrawn.map(({ publishedUntil }) => publishedUntil ?? Number.POSITIVE_INFINITY)),
     }
@@ -134,12 +131,16 @@ export class KeyRing {
     }
   }
 
-  async #signer(entry: StoredKey | { failed: SigningErrorCode }): Promise<Signer> {
-    if ('failed' in entry) throw new SigningError(entry.failed)
-    const { publicJwk, privateJwk, arn } = entry
-    if (privateJwk) return localSigner(publicJwk, privateJwk)
-    if (arn !== null && this.#deps.kms) return kmsSigner(this.#deps.kms, arn, publicJwk)
-    throw new SigningError('denied')
+  async #signer({ key, failed }: ListedKey): Promise<Signer | SigningErrorCode> {
+    if (failed !== null) return failed
+    try {
+      if (key?.privateJwk) return await localSigner(key.publicJwk, key.privateJwk)
+      if (key?.arn && this.#deps.kms) return await kmsSigner(this.#deps.kms, key.arn, key.publicJwk)
+      return 'denied'
+    } catch (error) {
+      if (error instanceof SigningError) return error.code
+      throw error
+    }
   }
 }
 

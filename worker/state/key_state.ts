@@ -26,17 +26,30 @@ export interface StoredKey {
   readonly publishedUntil: number | null
 }
 
+/** A key as the operator lists it: what is pinned of it, and why it may not sign. At least one of them is not null. */
+export interface ListedKey {
+  readonly key: StoredKey | null
+  readonly failed: SigningErrorCode | null
+}
+
 /** How the listed keys stand, in the operator's order, and which others are still published. */
 export type Announcement =
   | { readonly stamp: 'foreign'; readonly field: keyof Stamp }
   | {
       readonly stamp: 'ours'
-      readonly listed: readonly (StoredKey | { readonly failed: SigningErrorCode })[]
+      readonly listed: readonly ListedKey[]
       readonly withdrawn: readonly StoredKey[]
     }
 
 /** A withdrawn key's last token may be as old as the longest TTL, and verifiers' clocks differ. */
 const PUBLISHED_AFTER_WITHDRAWAL_SECONDS = MAX_JWT_SVID_TTL_SECONDS + 300
+
+/** What a keeper says of a key. */
+interface Announced {
+  readonly publicJwk: PublicJwk
+  readonly arn: string | null
+  readonly privateJwk: JsonWebKey | null
+}
 
 interface Row extends Record<string, SqlStorageValue> {
   name: string
@@ -76,15 +89,9 @@ export class KeyState extends DurableObject {
     const foreign = this.#compareStamp(stamp)
     if (foreign) return { stamp: 'foreign', field: foreign }
     this.#withdraw(specs.map(keySpecName), now)
-    const listed: (StoredKey | { failed: SigningErrorCode })[] = []
-    for (const spec of specs) {
-      try {
-        listed.push(await this.#announceKey(spec, kms))
-      } catch (error) {
-        if (!(error instanceof SigningError)) throw error
-        listed.push({ failed: error.code })
-      }
-    }
+    // The keepers are asked all at once. What they answer is pinned in the operator's order, so that is decided by nobody else.
+    const answers = await Promise.all(specs.map((spec) => this.#ask(spec, kms)))
+    const listed = specs.map((spec, index) => this.#settle(keySpecName(spec), answers[index] ?? null))
     const withdrawn = this.#rows('where withdrawn_at is not null order by withdrawn_at desc, kid').map(storedKey)
     return { stamp: 'ours', listed, withdrawn }
   }
@@ -107,56 +114,58 @@ export class KeyState extends DurableObject {
     this.#sql.exec('delete from signing_key where withdrawn_at <= ?', now - PUBLISHED_AFTER_WITHDRAWAL_SECONDS)
   }
 
-  async #announceKey(spec: KeySpec, kms: KmsAccess | null): Promise<StoredKey> {
+  /** @returns what the key's keeper says of it, or null if there is nothing to ask */
+  async #ask(spec: KeySpec, kms: KmsAccess | null): Promise<Announced | SigningError | null> {
     const name = keySpecName(spec)
-    const [pinned] = this.#rows('where name = ?', name)
-    if (spec.keeper === 'local') {
-      if (pinned) return storedKey(pinned)
-      const { publicJwk, privateJwk } = await generateLocalKey(spec.alg)
-      return this.#pin({ name, publicJwk, arn: null, privateJwk })
-    }
-    if (pinned && this.#compared.has(name)) return storedKey(pinned)
-    if (!kms) throw new SigningError('denied')
     try {
-      const { arn, publicJwk } = await announceKmsKey(kms, spec.key, spec.alg)
-      const stored = this.#pin({ name, publicJwk, arn, privateJwk: null })
+      if (spec.keeper === 'local') return this.#row(name) ? null : { ...(await generateLocalKey(spec.alg)), arn: null }
+      if (this.#compared.has(name)) return null
+      if (!kms) throw new SigningError('denied')
+      const announced = { ...(await announceKmsKey(kms, spec.key, spec.alg)), privateJwk: null }
       this.#compared.add(name)
-      return stored
+      return announced
     } catch (error) {
-      // A keeper that does not answer says nothing against a key that is pinned. Whether it can sign, signing will show.
-      const silent = error instanceof SigningError && error.code !== 'key_mismatch'
-      if (pinned && silent) return storedKey(pinned)
+      if (error instanceof SigningError) return error
       throw error
     }
   }
 
-  /**
-   * @throws SigningError `key_mismatch` if `name` stands for another key already (an alias was moved), or the key is
-   *   listed under another name or algorithm already
-   */
-  #pin(key: { name: string; publicJwk: PublicJwk; arn: string | null; privateJwk: JsonWebKey | null }): StoredKey {
-    const { kid } = key.publicJwk
-    const publicJwk = JSON.stringify(key.publicJwk)
-    const privateJwk = key.privateJwk && JSON.stringify(key.privateJwk)
+  #settle(name: string, answer: Announced | SigningError | null): ListedKey {
+    if (answer && !(answer instanceof SigningError)) this.#pin(name, answer)
+    const row = this.#row(name)
+    const key = row ? storedKey(row) : null
+    // A keeper that does not answer says nothing against a key that is pinned. Whether it can sign, signing will show.
+    if (answer instanceof SigningError)
+      return { key, failed: key && answer.code !== 'key_mismatch' ? null : answer.code }
+    // The name stands for another key than it did (an alias was moved), or the key is listed under another name already.
+    const other = answer?.arn && answer.publicJwk.kid !== key?.publicJwk.kid
+    return {
+      key,
+      failed: other || !key || (answer && answer.publicJwk.alg !== key.publicJwk.alg) ? 'key_mismatch' : null,
+    }
+  }
+
+  /** Remembers a key, unless its name or the key itself is known already. */
+  #pin(name: string, { publicJwk, arn, privateJwk }: Announced): void {
     // A withdrawn key that comes back under another name is still the same key.
     this.#sql.exec(
-      'update signing_key set name = ?, withdrawn_at = null where kid = ? and withdrawn_at is not null and not exists (select 1 from signing_key where name = ?)',
-      key.name,
-      kid,
-      key.name,
+      `update signing_key set name = ?1, withdrawn_at = null where kid = ?2 and withdrawn_at is not null
+       and not exists (select 1 from signing_key where name = ?1)`,
+      name,
+      publicJwk.kid,
     )
     this.#sql.exec(
       'insert into signing_key values (?, ?, ?, ?, ?, null) on conflict do nothing',
-      kid,
-      key.name,
-      publicJwk,
-      key.arn,
-      privateJwk,
+      publicJwk.kid,
+      name,
+      JSON.stringify(publicJwk),
+      arn,
+      privateJwk && JSON.stringify(privateJwk),
     )
-    const [row] = this.#rows('where name = ?', key.name)
-    // Another request may have made the local key in the meantime: then that one is it.
-    if (row && (row.public_jwk === publicJwk || row.private_jwk !== null)) return storedKey(row)
-    throw new SigningError('key_mismatch')
+  }
+
+  #row(name: string): Row | undefined {
+    return this.#rows('where name = ?', name)[0]
   }
 
   #rows(where = '', ...values: SqlStorageValue[]): Row[] {
