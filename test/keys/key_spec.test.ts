@@ -1,0 +1,51 @@
+import { expect, test } from 'vitest'
+import { keySpecName, parseKeySpec } from '../../keys/key_spec.ts'
+
+const ARN = 'arn:aws:kms:eu-central-1:111122223333'
+
+test.each([
+  ['local:dev', { keeper: 'local', key: 'dev', alg: 'ES256' }, 'local:dev?alg=ES256'],
+  ['local:dev?alg=PS512', { keeper: 'local', key: 'dev', alg: 'PS512' }, 'local:dev?alg=PS512'],
+  ['awskms:alias/issuer', { keeper: 'awskms', key: 'alias/issuer', alg: null }, 'awskms:alias/issuer'],
+  [
+    `awskms:${ARN}:key/mrk-0123?alg=RS384`,
+    { keeper: 'awskms', key: `${ARN}:key/mrk-0123`, alg: 'RS384' },
+    `awskms:${ARN}:key/mrk-0123?alg=RS384`,
+  ],
+  [`awskms:${ARN}:alias/a_b`, { keeper: 'awskms', key: `${ARN}:alias/a_b`, alg: null }, `awskms:${ARN}:alias/a_b`],
+])('KM-1: %s names a key', (text, spec, name) => {
+  const parsed = parseKeySpec(text)
+  expect(parsed).toEqual(spec)
+  expect(parsed && keySpecName(parsed)).toBe(name)
+  expect(parseKeySpec(name)).toEqual(spec)
+})
+
+test.each([
+  '',
+  'local',
+  'local:',
+  'awskms:',
+  'alias/issuer',
+  ':dev',
+  'gcpkms:projects/p',
+  'LOCAL:dev',
+  'constructor:dev',
+  ' local:dev',
+  'local:dev ',
+  'local:dev\n',
+  'local:de v',
+  'local:dév',
+  'local:a.b',
+  'local:dev?',
+  'local:dev?alg=',
+  'local:dev?alg=none',
+  'local:dev?alg=HS256',
+  'local:dev?alg=EdDSA',
+  'local:dev?alg=es256',
+  'local:dev?ALG=ES256',
+  'local:dev?alg=ES256&alg=RS256',
+  'local:dev?alg=ES256#x',
+  `local:${'a'.repeat(2049)}`,
+])('%j names none', (text) => {
+  expect(parseKeySpec(text)).toBeNull()
+})
