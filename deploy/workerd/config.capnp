@@ -3,8 +3,8 @@
 #   npm run build
 #   ISSUER=… TRUST_DOMAIN=… SIGNING_KEY=… AWS_…=… node_modules/workerd/bin/workerd serve deploy/workerd/config.capnp
 #
-# Beside this file it wants tls.crt and tls.key (the issuer must be https), and it keeps its state in ./state, which must
-# exist. One process owns that folder. docs/operations.md says more.
+# Beside this file it wants tls.crt and tls.key (the issuer must be https). Its state is in the folder `state` of where it is
+# started, which must exist and which one process owns. docs/operations.md says more.
 using Workerd = import "/workerd/workerd.capnp";
 
 const config :Workerd.Config = (
