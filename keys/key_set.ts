@@ -4,6 +4,7 @@
  * @see [RFC 7517 §5](https://www.rfc-editor.org/rfc/rfc7517#section-5)
  */
 
+import { base64url } from 'jose'
 import { ALGORITHMS, type AlgorithmName, isAlgorithmName, MIN_RSA_MODULUS_BITS } from './algorithms.ts'
 import type { VerificationKey } from './jws.ts'
 
@@ -53,8 +54,38 @@ export function isPrivate(jwk: JsonWebKey): boolean {
 
 /** What two key sets must not have in common: the `kid`, and the key itself under whatever name. */
 export function keyMarks(jwk: JsonWebKey & { kid?: unknown }): readonly [string, string] {
-  const { kty, crv, x, y, n, e } = jwk
-  return [`kid ${jwk.kid}`, JSON.stringify([kty, crv, x, y, n, e])]
+  return [`kid ${jwk.kid}`, JSON.stringify(keyMembers(jwk))]
+}
+
+/**
+ * Whether a key is written in the one way that RFC 7518 §6.2.1 and §6.3.1 have for it, so that equal keys look equal. Other
+ * kinds of keys are not judged: nobody reads them here.
+ */
+export function isCanonical(jwk: JsonWebKey): boolean {
+  const { kty, crv, ...numbers } = keyMembers(jwk)
+  if (kty !== 'EC' && kty !== 'RSA') return true
+  return Object.values(numbers).every((text) => {
+    if (typeof text !== 'string') return false
+    const bytes = decode(text)
+    if (!bytes || base64url.encode(bytes) !== text) return false
+    // A coordinate has the length of the curve's field, a number of RSA no leading zero.
+    return kty === 'EC' ? bytes.length === COORDINATE_BYTES[crv ?? ''] : bytes[0] !== 0
+  })
+}
+
+const COORDINATE_BYTES: Readonly<Record<string, number>> = { 'P-256': 32, 'P-384': 48, 'P-521': 66 }
+
+/** The members that make the key, and none that mean nothing for its kind. */
+function keyMembers({ kty, crv, x, y, n, e }: JsonWebKey): JsonWebKey {
+  return (kty === 'EC' ? { kty, crv, x, y } : { kty, n, e }) as JsonWebKey
+}
+
+function decode(text: string): Uint8Array | null {
+  try {
+    return base64url.decode(text)
+  } catch {
+    return null
+  }
 }
 
 /** Null for a key that is not for signatures, or of a kind, size or algorithm that we do not read. */
@@ -62,12 +93,10 @@ async function verificationKey(jwk: JsonWebKey & { use?: unknown; alg?: unknown 
   if (jwk.use !== undefined && jwk.use !== 'sig') return null
   const alg = jwk.alg ?? impliedAlgorithm(jwk)
   if (!isAlgorithmName(alg)) return null
-  const { kty, n, e, crv, x, y } = jwk
   const wanted = ALGORITHMS[alg]
-  if (kty !== wanted.kty || (wanted.kty === 'EC' && crv !== wanted.crv)) return null
-  const members = wanted.kty === 'EC' ? { kty, crv, x, y } : { kty, n, e }
+  if (jwk.kty !== wanted.kty || (wanted.kty === 'EC' && jwk.crv !== wanted.crv) || !isCanonical(jwk)) return null
   try {
-    const key = await crypto.subtle.importKey('jwk', members as JsonWebKey, wanted.key, false, ['verify'])
+    const key = await crypto.subtle.importKey('jwk', keyMembers(jwk), wanted.key, false, ['verify'])
     const { modulusLength } = key.algorithm as { modulusLength?: number }
     if (modulusLength !== undefined && modulusLength < MIN_RSA_MODULUS_BITS) return null
     return { alg, key }

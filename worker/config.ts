@@ -93,7 +93,13 @@ export function parseConfig(env: object, manifest: string, mode: Mode): Config {
 
 /** @see [OpenID Connect Discovery §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata) */
 function describeIssuer(issuer: string, allowLoopbackHttp: boolean): string | null {
-  return endpointUrlProblem(issuer, allowLoopbackHttp) ?? (issuer.endsWith('/') ? 'ends in a slash' : null)
+  const problem = endpointUrlProblem(issuer, allowLoopbackHttp)
+  if (problem) return problem
+  if (issuer.endsWith('/')) return 'ends in a slash'
+  // What else a path may hold, a router could take for a pattern or a client could spell in another way.
+  return /^(?:\/[A-Za-z0-9._~-]+)*$/.test(new URL(issuer).pathname.replace(/^\/$/, ''))
+    ? null
+    : 'has a path with other characters than A-Z a-z 0-9 . _ ~ -'
 }
 
 function readManifest(manifest: string, context: ManifestContext, problems: string[]): Policy | null {
@@ -135,6 +141,8 @@ function parseSigningKeys(text: string, mode: Mode, problems: string[]): readonl
     names.add(keySpecName(spec))
     specs.push(spec)
   }
+  if (text !== '' && names.size === 0 && problems.every((problem) => !problem.startsWith('SIGNING_KEY')))
+    problems.push('SIGNING_KEY: names no key')
   if (specs.length > MAX_SIGNING_KEYS) problems.push(`SIGNING_KEY: more than ${MAX_SIGNING_KEYS} keys`)
   return specs
 }

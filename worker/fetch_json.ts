@@ -3,7 +3,7 @@
 import { parseJsonObject } from './strict_json.ts'
 
 /** Long enough for an API server on another continent, short enough not to hold a pod's request for long. */
-const TIMEOUT_MS = 5000
+export const FETCH_TIMEOUT_MS = 5000
 /** A JWK Set of a hundred RSA-4096 keys with certificates is smaller. */
 const MAX_RESPONSE_BYTES = 1024 * 1024
 
@@ -27,11 +27,14 @@ export class FetchError extends Error {
 
 /**
  * @param url an endpoint from configuration, or one that such an endpoint named and that has been checked
+ * @param signal when to give up; the usual time from now if this is the only fetch there is to make
  * @returns the object that a 200 answer holds
- * @throws FetchError: no redirect is followed, and an answer must be complete within 5 s and 1 MiB
+ * @throws FetchError: no redirect is followed, and an answer must be complete in time and within 1 MiB
  */
-export async function fetchJson(url: string): Promise<Record<string, unknown>> {
-  const signal = AbortSignal.timeout(TIMEOUT_MS)
+export async function fetchJson(
+  url: string,
+  signal: AbortSignal = AbortSignal.timeout(FETCH_TIMEOUT_MS),
+): Promise<Record<string, unknown>> {
   let response: Response
   let text: string
   try {

@@ -7,8 +7,8 @@
 
 import type { AlgorithmName } from '../../keys/algorithms.ts'
 import type { VerificationKey } from '../../keys/jws.ts'
-import { type KeySet, KeySetError, readKeySet } from '../../keys/key_set.ts'
-import { FetchError } from '../fetch_json.ts'
+import { type KeySet, KeySetError, keyMarks, readKeySet } from '../../keys/key_set.ts'
+import { FETCH_TIMEOUT_MS, FetchError } from '../fetch_json.ts'
 import { discoverJwksUri, fetchJwks } from '../oidc/relying_party.ts'
 import type { Cluster } from '../policy/cluster.ts'
 import { Refusal } from '../refusal.ts'
@@ -61,6 +61,9 @@ export class ClusterKeys {
   constructor(cluster: Cluster, deps: ClusterKeysDeps) {
     this.#cluster = cluster
     this.#deps = deps
+    // What is written into a record is that cluster's, whoever comes first with another set (T-3).
+    if (cluster.keySource.from === 'inline')
+      deps.claims.claim(cluster.name, new Set(cluster.keySource.keys.flatMap(keyMarks)))
   }
 
   /**
@@ -110,8 +113,9 @@ export class ClusterKeys {
   async #fetchKeySet(): Promise<readonly unknown[]> {
     const { keySource, issuer } = this.#cluster
     if (keySource.from === 'inline') return keySource.keys
-    return fetchJwks(
-      keySource.from === 'url' ? keySource.url : await discoverJwksUri(issuer, this.#deps.allowLoopbackHttp),
-    )
+    // One deadline for both steps: who has joined this call waits for one (T-18).
+    const signal = AbortSignal.timeout(FETCH_TIMEOUT_MS)
+    if (keySource.from === 'url') return fetchJwks(keySource.url, signal)
+    return fetchJwks(await discoverJwksUri(issuer, this.#deps.allowLoopbackHttp, signal), signal)
   }
 }

@@ -11,11 +11,16 @@ import { fetchJson } from '../fetch_json.ts'
 /**
  * @param issuer a URL from configuration, never one that a token brought
  * @param allowLoopbackHttp in development only
+ * @param signal when to give up
  * @returns the issuer's `jwks_uri`
  * @throws FetchError, KeySetError
  */
-export async function discoverJwksUri(issuer: string, allowLoopbackHttp: boolean): Promise<string> {
-  const document = await fetchJson(`${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`)
+export async function discoverJwksUri(
+  issuer: string,
+  allowLoopbackHttp: boolean,
+  signal?: AbortSignal,
+): Promise<string> {
+  const document = await fetchJson(`${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`, signal)
   if (document.issuer !== issuer) throw new KeySetError('the discovery document is of another issuer')
   const { jwks_uri: url } = document
   if (typeof url !== 'string' || endpointUrlProblem(url, allowLoopbackHttp) !== null)
@@ -29,8 +34,8 @@ export async function discoverJwksUri(issuer: string, allowLoopbackHttp: boolean
  * @returns the `keys` of the JWK Set at `url`, not looked into yet
  * @throws FetchError, KeySetError
  */
-export async function fetchJwks(url: string): Promise<readonly unknown[]> {
-  const { keys } = await fetchJson(url)
+export async function fetchJwks(url: string, signal?: AbortSignal): Promise<readonly unknown[]> {
+  const { keys } = await fetchJson(url, signal)
   if (!Array.isArray(keys)) throw new KeySetError('the JWKS has no keys member')
   return keys
 }

@@ -48,15 +48,13 @@ export function authorize(attestation: Attestation, requested: readonly string[]
     if (identify(other, facts, policy).path !== spiffeId.path)
       throw new Refusal('registration_ambiguous', `${first.name} and ${other.name} give different SPIFFE IDs`)
 
+  const wanted = requested.length > 0 ? requested : [onlyAudience(matches)]
   const [term, ...rest] = matches.flatMap((registration) => {
-    const audience = allowedAudience(registration, requested)
+    const audience = allowedAudience(registration, wanted)
     return audience === null ? [] : [{ registration, audience }]
   })
-  if (!term) {
-    const names = matches.map(({ name }) => name).join(', ')
-    if (requested.length === 0) throw new Refusal('target_missing', `several audiences to choose from in ${names}`)
-    throw new Refusal('target_not_allowed', `not in the audiences of ${names}`)
-  }
+  if (!term)
+    throw new Refusal('target_not_allowed', `not in the audiences of ${matches.map(({ name }) => name).join(', ')}`)
   const { registration, audience } = term
   if (rest.length > 0)
     throw new Refusal(
@@ -101,15 +99,24 @@ function identify(registration: Registration, facts: TemplateFacts, policy: Poli
   return id
 }
 
+/** The audience of a request that asks for none: the only one that there is (T-7). */
+function onlyAudience(matches: readonly Registration[]): string {
+  const [only, ...others] = new Set(matches.flatMap(({ audiences }) => audiences))
+  if (only === undefined || others.length > 0)
+    throw new Refusal(
+      'target_missing',
+      `several audiences to choose from in ${matches.map(({ name }) => name).join(', ')}`,
+    )
+  return only
+}
+
 /** The audiences of the token, if the registration allows just these together (T-7); null if not. */
 function allowedAudience(
   { audiences, audienceCombinations }: Registration,
   requested: readonly string[],
 ): readonly string[] | null {
-  const [only, ...others] = requested.length === 0 && audiences.length === 1 ? audiences : [...new Set(requested)]
-  if (only === undefined || !audiences.includes(only)) return null
-  if (others.length === 0) return [only]
-  const wanted = new Set([only, ...others])
-  const combined = audienceCombinations.some((set) => set.size === wanted.size && wanted.isSubsetOf(set))
-  return combined ? [...wanted] : null
+  const wanted = new Set(requested)
+  const [first] = wanted
+  if (wanted.size === 1) return first !== undefined && audiences.includes(first) ? [first] : null
+  return audienceCombinations.some((set) => set.size === wanted.size && wanted.isSubsetOf(set)) ? [...wanted] : null
 }

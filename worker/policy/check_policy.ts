@@ -1,6 +1,6 @@
 /** What must hold between the objects of a manifest, beyond the schema of each. */
 
-import { isPrivate, keyMarks } from '../../keys/key_set.ts'
+import { isCanonical, isPrivate, keyMarks } from '../../keys/key_set.ts'
 import { endpointUrlProblem } from '../endpoint_url.ts'
 import { isReserved } from '../spiffe/reserved.ts'
 import type { Cluster } from './cluster.ts'
@@ -75,6 +75,7 @@ function checkInlineKeys(clusters: readonly Cluster[]): string[] {
     if (keySource.from !== 'inline') continue
     if (keySource.keys.length === 0) problems.push(`Cluster ${name}: spec.jwks.inline: has no keys`)
     for (const jwk of keySource.keys) {
+      if (!isCanonical(jwk)) problems.push(`Cluster ${name}: spec.jwks.inline: a key is not in its canonical form`)
       if (isPrivate(jwk)) problems.push(`Cluster ${name}: spec.jwks.inline: holds a private key`)
       const { kid } = jwk as { kid?: unknown }
       if (typeof kid !== 'string' || kid === '') problems.push(`Cluster ${name}: spec.jwks.inline: a key has no kid`)

@@ -19,6 +19,12 @@ export const ClusterName = z.string().check(z.regex(/^[a-z0-9](?:[a-z0-9-]{0,61}
 /** Printable ASCII without blanks. 512 holds the longest audience a cloud asks for with room to spare. */
 export const Audience = z.string().check(z.regex(/^[\x21-\x7e]{1,512}$/, 'not 1 to 512 printable characters'))
 
+/** At least one, each once: kube-apiserver refuses a configuration that names one twice. */
+export const Audiences = z.array(Audience).check(
+  z.minLength(1),
+  z.refine((list) => new Set(list).size === list.length, 'names an audience twice'),
+)
+
 const CertificateAuthority = z
   .string()
   .check(
@@ -44,7 +50,7 @@ export const ClusterManifest = z.strictObject({
         }),
       }),
     ]),
-    audiences: z._default(z.array(Audience).check(z.minLength(1)), [DEFAULT_ATTESTATION_AUDIENCE]),
+    audiences: z._default(Audiences, [DEFAULT_ATTESTATION_AUDIENCE]),
     maxTokenLifetimeSeconds: z._default(
       z.int().check(z.minimum(600), z.maximum(MAX_MAX_TOKEN_LIFETIME_SECONDS)),
       DEFAULT_MAX_TOKEN_LIFETIME_SECONDS,
@@ -52,7 +58,7 @@ export const ClusterManifest = z.strictObject({
     requireBoundPod: z._default(z.boolean(), true),
     apiServer: z._default(
       z.strictObject({
-        audiences: z.optional(z.array(Audience).check(z.minLength(1))),
+        audiences: z.optional(Audiences),
         certificateAuthority: z.optional(CertificateAuthority),
       }),
       {},

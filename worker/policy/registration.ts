@@ -6,7 +6,7 @@ import * as z from 'zod/mini'
 import { ALGORITHMS, type AlgorithmName } from '../../keys/algorithms.ts'
 import type { TrustDomain } from '../spiffe/id.ts'
 import { DEFAULT_JWT_SVID_TTL_SECONDS, MAX_JWT_SVID_TTL_SECONDS } from '../spiffe/jwt_svid.ts'
-import { Audience, ClusterName } from './cluster.ts'
+import { Audiences, ClusterName } from './cluster.ts'
 import { CLUSTER_SERVICE_ACCOUNT_ID, SERVICE_ACCOUNT_ID, SpiffeIdTemplate } from './spiffe_id_template.ts'
 
 /** Below this a token is spent before a slow client has used it. */
@@ -31,8 +31,8 @@ export const RegistrationManifest = z.strictObject({
       .check(z.refine((selector) => Object.keys(selector).length > 0, 'no selector at all would match everybody')),
     spiffeID: z.optional(z.string()),
     svidType: z.optional(z.literal('JWT', 'only JWT-SVIDs are issued')),
-    audiences: z.array(Audience).check(z.minLength(1)),
-    audienceCombinations: z._default(z.array(z.array(Audience).check(z.minLength(2))), []),
+    audiences: Audiences,
+    audienceCombinations: z._default(z.array(Audiences.check(z.minLength(2))), []),
     ttlSeconds: z._default(
       z.int().check(z.minimum(MIN_TTL_SECONDS), z.maximum(MAX_JWT_SVID_TTL_SECONDS)),
       DEFAULT_JWT_SVID_TTL_SECONDS,

@@ -20,12 +20,13 @@ export async function readForm(
   if (!FORM.test(request.headers.get('content-type') ?? '')) throw new Refusal('request_malformed', 'not a form')
   if (request.url.includes('?')) throw new Refusal('request_malformed', 'has a query')
   const form = new Map<string, string[]>()
-  for (const [name, value] of new URLSearchParams(await readText(request))) {
+  // The `&` keeps a question mark at the beginning, which would otherwise be taken off as that of a URL.
+  for (const [name, value] of new URLSearchParams(`&${await readText(request)}`)) {
     if (value === '') continue
     const values = form.get(name)
     if (!values) form.set(name, [value])
     else if (repeatable.includes(name)) values.push(value)
-    else throw new Refusal('parameter_repeated', name.slice(0, 40))
+    else throw new Refusal('parameter_repeated', /^[a-z_]{1,32}$/.test(name) ? name : 'a name that is none of ours')
   }
   return form
 }

@@ -88,19 +88,22 @@ const NO_STORE = { 'cache-control': 'no-store', pragma: 'no-cache' }
 
 /**
  * @param id of the decision, by which the operator finds the whole reason
+ * @param authorization the request's header of that name: a challenge has to be for the scheme that was tried
  * @returns an OAuth error with the stable `reason` beside it
  * @see [RFC 6749 §5.2](https://www.rfc-editor.org/rfc/rfc6749#section-5.2)
  */
-export function oauthError(refusal: Refusal, id: string): Response {
+export function oauthError(refusal: Refusal, id: string, authorization: string | null = null): Response {
   const { status, error, description } = WIRE[refusal.reason]
   const body = { error, error_description: description, reason: refusal.reason, id }
-  return Response.json(body, { status, headers: errorHeaders(refusal, status) })
+  const challenge = /^basic /i.test(authorization ?? '') ? 'Basic realm="none"' : 'Bearer'
+  const headers = { ...errorHeaders(refusal), ...(status === 401 && { 'www-authenticate': challenge }) }
+  return Response.json(body, { status, headers })
 }
 
 /** A refusal at a door that speaks no OAuth. */
 export function plainError(refusal: Refusal): Response {
   const { status, description } = WIRE[refusal.reason]
-  return new Response(`${description}\n`, { status, headers: errorHeaders(refusal, status) })
+  return new Response(`${description}\n`, { status, headers: errorHeaders(refusal) })
 }
 
 /** A token, which nobody on the way may keep (RFC 6749 §5.1). */
@@ -112,10 +115,9 @@ export function methodNotAllowed(allow: string): Response {
   return new Response('method not allowed\n', { status: 405, headers: { allow, ...NO_STORE } })
 }
 
-function errorHeaders({ retryAfterSeconds }: Refusal, status: number): Record<string, string> {
+function errorHeaders({ retryAfterSeconds }: Refusal): Record<string, string> {
   return {
     ...NO_STORE,
     ...(retryAfterSeconds !== null && { 'retry-after': String(retryAfterSeconds) }),
-    ...(status === 401 && { 'www-authenticate': 'Bearer' }),
   }
 }

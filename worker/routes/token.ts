@@ -25,7 +25,7 @@ export async function exchangeToken(request: Request, deps: IssueDeps & { log: L
   try {
     return shape(await issue(await readExchange(request), deps, decision))
   } catch (error) {
-    return oauthError(decision.refused(error), decision.id)
+    return oauthError(decision.refused(error), decision.id, request.headers.get('authorization'))
   } finally {
     await decision.write(deps.log)
   }

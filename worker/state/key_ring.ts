@@ -13,8 +13,14 @@ import { Refusal } from '../refusal.ts'
 import { SharedCall } from '../shared_call.ts'
 import type { Announcement, KeyState, ListedKey, Stamp } from './key_state.ts'
 
-/** While a listed key is missing its keeper is asked again no more often than this. */
+/** How old a copy may be before it is renewed, in the background. Isolates with another list than ours show by then. */
+const RENEW_SECONDS = 60
+/** The same while a listed key is missing, or after a renewal that failed. */
 const RETRY_SECONDS = 10
+/** A copy that is older does not sign: somebody may have had a reason to withdraw its keys (T-17). */
+const SIGNING_LEASE_SECONDS = 600
+/** A copy that is older is not published either. Until then verifiers are better off with it than without. */
+const PUBLISHING_LEASE_SECONDS = 86_400
 const RETRY_AFTER_SECONDS = 5
 
 /** What the outside world is to this module. */
@@ -45,14 +51,16 @@ interface Snapshot {
   readonly signingKeys: readonly SigningKey[]
   /** null while there is no key at all. */
   readonly published: PublishedDocuments | null
-  /** Seconds since the epoch after which it is loaded anew. */
-  readonly renewAt: number
+  /** Seconds since the epoch. */
+  readonly loadedAt: number
 }
 
 export class KeyRing {
   readonly #deps: KeyRingDeps
   readonly #loading = new SharedCall<Snapshot>()
   #snapshot: Snapshot | null = null
+  /** Seconds since the epoch. */
+  #renewAt = 0
 
   constructor(deps: KeyRingDeps) {
     this.#deps = deps
@@ -63,7 +71,7 @@ export class KeyRing {
    * @throws Refusal `keys_unavailable` if there is nothing
    */
   async published(): Promise<PublishedDocuments> {
-    const { published } = await this.#current()
+    const { published } = await this.#current(PUBLISHING_LEASE_SECONDS)
     if (!published) throw unavailable('no signing key has been announced yet')
     return published
   }
@@ -74,16 +82,20 @@ export class KeyRing {
    * @throws Refusal `keys_unavailable` or `signing_unavailable`
    */
   async signer(alg: AlgorithmName | null): Promise<Signer> {
-    const { signingKeys } = await this.#current()
+    const { signingKeys } = await this.#current(SIGNING_LEASE_SECONDS)
     const first = signingKeys.find((key) => alg === null || key.alg === null || key.alg === alg)
     const signer = first?.signer ?? 'key_mismatch'
     if (typeof signer === 'string') throw new Refusal('signing_unavailable', signer, RETRY_AFTER_SECONDS)
     return signer
   }
 
-  async #current(): Promise<Snapshot> {
-    if (!this.#snapshot) return this.#load()
-    if (this.#deps.now() >= this.#snapshot.renewAt) this.#deps.waitUntil(this.#load().catch(() => {}))
+  async #current(leaseSeconds: number): Promise<Snapshot> {
+    const { now, waitUntil, log } = this.#deps
+    if (!this.#snapshot || now() - this.#snapshot.loadedAt > leaseSeconds) return this.#load()
+    if (now() >= this.#renewAt) {
+      this.#renewAt = now() + RETRY_SECONDS
+      waitUntil(this.#load().catch((error: Refusal) => log({ event: 'keys_not_renewed', detail: error.detail })))
+    }
     return this.#snapshot
   }
 
@@ -99,6 +111,8 @@ export class KeyRing {
         throw unavailable(`the storage belongs to another ${announcement.field}: give this worker a storage of its own`)
       return this.#open(announcement)
     }, this.#deps.waitUntil)
+    const complete = this.#snapshot.signingKeys.every(({ signer }) => typeof signer !== 'string')
+    this.#renewAt = this.#deps.now() + (complete ? RENEW_SECONDS : RETRY_SECONDS)
     return this.#snapshot
   }
 
@@ -117,9 +131,7 @@ export class KeyRing {
     return {
       signingKeys,
       published: present.length === 0 ? null : await this.#publish(present.map(({ publicJwk }) => publicJwk)),
-      renewAt: signingKeys.some(({ signer }) => typeof signer === 'string')
-        ? now() + RETRY_SECONDS
-        : Math.min(...withdrawn.map(({ publishedUntil }) => publishedUntil ?? Number.POSITIVE_INFINITY)),
+      loadedAt: now(),
     }
   }
 

@@ -88,9 +88,10 @@ export class KeyState extends DurableObject {
   async announce(stamp: Stamp, specs: readonly KeySpec[], kms: KmsAccess | null, now: number): Promise<Announcement> {
     const foreign = this.#compareStamp(stamp)
     if (foreign) return { stamp: 'foreign', field: foreign }
-    this.#withdraw(specs.map(keySpecName), now)
     // The keepers are asked all at once. What they answer is pinned in the operator's order, so that is decided by nobody else.
     const answers = await Promise.all(specs.map((spec) => this.#ask(spec, kms)))
+    // From here on nothing waits, so no other announcement can come between.
+    this.#withdraw(specs.map(keySpecName), now)
     const listed = specs.map((spec, index) => this.#settle(keySpecName(spec), answers[index] ?? null))
     const withdrawn = this.#rows('where withdrawn_at is not null order by withdrawn_at desc, kid').map(storedKey)
     return { stamp: 'ours', listed, withdrawn }
@@ -121,9 +122,7 @@ export class KeyState extends DurableObject {
       if (spec.keeper === 'local') return this.#row(name) ? null : { ...(await generateLocalKey(spec.alg)), arn: null }
       if (this.#compared.has(name)) return null
       if (!kms) throw new SigningError('denied')
-      const announced = { ...(await announceKmsKey(kms, spec.key, spec.alg)), privateJwk: null }
-      this.#compared.add(name)
-      return announced
+      return { ...(await announceKmsKey(kms, spec.key, spec.alg)), privateJwk: null }
     } catch (error) {
       if (error instanceof SigningError) return error
       throw error
@@ -138,11 +137,9 @@ export class KeyState extends DurableObject {
     if (answer instanceof SigningError)
       return { key, failed: key && answer.code !== 'key_mismatch' ? null : answer.code }
     // The name stands for another key than it did (an alias was moved), or the key is listed under another name already.
-    const other = answer?.arn && answer.publicJwk.kid !== key?.publicJwk.kid
-    return {
-      key,
-      failed: other || !key || (answer && answer.publicJwk.alg !== key.publicJwk.alg) ? 'key_mismatch' : null,
-    }
+    if (!key || (answer?.arn && answer.publicJwk.kid !== key.publicJwk.kid)) return { key, failed: 'key_mismatch' }
+    this.#compared.add(name)
+    return { key, failed: null }
   }
 
   /** Remembers a key, unless its name or the key itself is known already. */

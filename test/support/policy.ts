@@ -1,0 +1,70 @@
+/** Manifests and what becomes of them, in as few words as a test wants to say. */
+
+import type { Attestation } from '../../worker/attest/attestation.ts'
+import { ManifestError, type Policy, parseManifest } from '../../worker/policy/manifest.ts'
+import { TrustDomain } from '../../worker/spiffe/id.ts'
+import { NOW } from './clock.ts'
+import { POD } from './cluster.ts'
+
+export const ISSUER = 'https://issuer.example.org'
+export const TRUST_DOMAIN = TrustDomain.parse('example.org')
+
+export const CONTEXT = { issuer: ISSUER, trustDomain: TRUST_DOMAIN, allowLoopbackHttp: false }
+
+/** JSON is YAML, so objects make a manifest. */
+export function manifest(...objects: readonly object[]): string {
+  return objects.map((object) => `---\n${JSON.stringify(object)}\n`).join('')
+}
+
+/** A cluster whose keys nobody needs. */
+export function cluster(name: string, spec: object = {}): object {
+  return {
+    apiVersion: 'spiffe-edge.io/v1alpha1',
+    kind: 'Cluster',
+    metadata: { name },
+    spec: { issuer: `https://${name}.example.net`, jwks: { discovery: true }, ...spec },
+  }
+}
+
+/** @param spec is laid over a registration of the one pod that tests know; an undefined member is left out */
+export function registration(name: string, spec: object = {}): object {
+  return {
+    apiVersion: 'kubespiffe.io/v1alpha1',
+    kind: 'WorkloadRegistration',
+    metadata: { name },
+    spec: {
+      clusters: ['east'],
+      selector: { namespace: POD.namespace, serviceAccountName: POD.serviceAccount.name },
+      audiences: ['k8s'],
+      ...spec,
+    },
+  }
+}
+
+export function policyOf(...objects: readonly object[]): Policy {
+  return parseManifest(manifest(...objects), CONTEXT)
+}
+
+/** @returns what is wrong with a manifest of these objects, nothing if it may be used */
+export function problemsOf(...objects: readonly object[]): readonly string[] {
+  try {
+    policyOf(...objects)
+    return []
+  } catch (error) {
+    if (error instanceof ManifestError) return error.problems
+    throw error
+  }
+}
+
+/** What an attestor would make of the token of the one pod that tests know, in the cluster `east`. */
+export function attestation(change: Partial<Attestation> = {}): Attestation {
+  return {
+    door: 'token',
+    cluster: 'east',
+    namespace: POD.namespace,
+    serviceAccount: POD.serviceAccount,
+    pod: POD.pod,
+    expiresAt: NOW + 3607,
+    ...change,
+  } as Attestation
+}

@@ -1,0 +1,256 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { ConfigError, type Mode, parseConfig } from '../../worker/config.ts'
+import { cluster, manifest, registration } from '../support/policy.ts'
+
+const PRODUCTION = {
+  ISSUER: 'https://issuer.example.org',
+  TRUST_DOMAIN: 'example.org',
+  SIGNING_KEY: 'awskms:alias/issuer',
+  AWS_REGION: 'eu-central-1',
+  AWS_ACCESS_KEY_ID: 'AKIDEXAMPLE',
+  AWS_SECRET_ACCESS_KEY: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY',
+}
+
+const DEVELOPMENT = {
+  MODE: 'development',
+  ISSUER: 'http://localhost:8787',
+  TRUST_DOMAIN: 'example.org',
+  SIGNING_KEY: 'local:dev',
+}
+
+/** @returns what is wrong, nothing if it is good */
+function problemsOf(env: object, mode: Mode = 'production', text = ''): readonly string[] {
+  try {
+    parseConfig(env, text, mode)
+    return []
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems
+    throw error
+  }
+}
+
+describe('a good environment', () => {
+  test('T-12: becomes a configuration that nobody can change', () => {
+    const config = parseConfig(PRODUCTION, '', 'production')
+    expect(config).toMatchObject({
+      mode: 'production',
+      issuer: 'https://issuer.example.org',
+      basePath: '',
+      trustDomain: { name: 'example.org' },
+      signingKeys: [{ keeper: 'awskms', key: 'alias/issuer', alg: null }],
+      kms: {
+        region: 'eu-central-1',
+        endpoint: null,
+        credentials: { accessKeyId: 'AKIDEXAMPLE', secretAccessKey: PRODUCTION.AWS_SECRET_ACCESS_KEY },
+      },
+      policy: { registrations: [] },
+    })
+    expect(config.policy.clusters.size).toBe(0)
+    expect(Object.isFrozen(config)).toBe(true)
+  })
+
+  test('in development needs no KMS, and may be http on this machine', () => {
+    expect(parseConfig(DEVELOPMENT, '', 'development')).toMatchObject({ mode: 'development', kms: null, basePath: '' })
+  })
+
+  test.each([
+    ['https://issuer.example.org', ''],
+    ['https://issuer.example.org:8443', ''],
+    ['https://example.org/issuer', '/issuer'],
+    ['https://example.org/a/b', '/a/b'],
+  ])('OD-1: the issuer %s has the base path %j', (ISSUER, basePath) => {
+    expect(parseConfig({ ...PRODUCTION, ISSUER }, '', 'production')).toMatchObject({ issuer: ISSUER, basePath })
+  })
+
+  test("keys keep the operator's order, whatever stands between them", () => {
+    const SIGNING_KEY = ' awskms:alias/a,awskms:alias/b?alg=RS256 \n awskms:alias/c '
+    const { signingKeys } = parseConfig({ ...PRODUCTION, SIGNING_KEY }, '', 'production')
+    expect(signingKeys.map(({ key }) => key)).toEqual(['alias/a', 'alias/b', 'alias/c'])
+  })
+
+  test('may have a session token and an endpoint for KMS', () => {
+    const more = { AWS_SESSION_TOKEN: 'token', AWS_ENDPOINT_URL_KMS: 'https://kms.example.org' }
+    expect(parseConfig({ ...PRODUCTION, ...more }, '', 'production').kms).toMatchObject({
+      endpoint: 'https://kms.example.org',
+      credentials: { sessionToken: 'token' },
+    })
+  })
+
+  test('may hold bindings that are no variables', () => {
+    expect(problemsOf({ ...PRODUCTION, KEY_STATE: { getByName() {} }, OTHER: 1 })).toEqual([])
+  })
+
+  test('brings the manifest with it', () => {
+    const { policy } = parseConfig(PRODUCTION, manifest(cluster('east'), registration('web')), 'production')
+    expect([...policy.clusters.keys()]).toEqual(['east'])
+    expect(policy.registrations.map(({ name }) => name)).toEqual(['web'])
+  })
+})
+
+describe('T-12: development is asked for, never a default', () => {
+  test.each<[string, object, Mode, readonly string[]]>([
+    ['no MODE is production', PRODUCTION, 'production', []],
+    ['MODE=production is too', { ...PRODUCTION, MODE: 'production' }, 'production', []],
+    [
+      'the deployed entry refuses development',
+      { ...PRODUCTION, MODE: 'development' },
+      'production',
+      ['MODE: must be production here'],
+    ],
+    ['and anything else', { ...PRODUCTION, MODE: 'PRODUCTION' }, 'production', ['MODE: must be production here']],
+    [
+      'the development entry refuses an environment that does not ask for it',
+      { ...DEVELOPMENT, MODE: '' },
+      'development',
+      ['MODE: must be development here'],
+    ],
+    [
+      'or asks for production',
+      { ...DEVELOPMENT, MODE: 'production' },
+      'development',
+      ['MODE: must be development here'],
+    ],
+  ])('%s', (_, env, mode, problems) => {
+    expect(problemsOf(env, mode)).toEqual(problems)
+  })
+
+  test('an environment with nothing in it lists all that is needed', () => {
+    expect(problemsOf({})).toEqual(['ISSUER: is not set', 'TRUST_DOMAIN: is not set', 'SIGNING_KEY: is not set'])
+  })
+
+  test('a local key and a http issuer are refused in production', () => {
+    expect(problemsOf({ ...DEVELOPMENT, MODE: undefined })).toEqual([
+      'ISSUER: not https',
+      'SIGNING_KEY: entry 1: local keys are for development',
+    ])
+  })
+})
+
+describe('12.6: an issuer that relying parties would not take', () => {
+  test.each([
+    ['http://issuer.example.org', 'not https'],
+    ['https://issuer.example.org?a=1', 'has a query'],
+    ['https://issuer.example.org/#x', 'has a fragment'],
+    ['https://user:secret@issuer.example.org', 'has user information'],
+    ['https://issuer.example.org/', 'ends in a slash'],
+    ['https://issuer.example.org/a/', 'ends in a slash'],
+    ['https://ISSUER.example.org', 'not in its normal form'],
+    ['https://issuer.example.org:443', 'not in its normal form'],
+    ['issuer.example.org', 'not a URL'],
+  ])('%s is refused: %s', (ISSUER, problem) => {
+    expect(problemsOf({ ...PRODUCTION, ISSUER })).toEqual([`ISSUER: ${problem}`])
+  })
+})
+
+describe('signing keys', () => {
+  test.each([
+    ['alias/issuer', 'SIGNING_KEY: entry 1: is neither awskms:<key>[?alg=…] nor local:<name>[?alg=…]'],
+    ['awskms:alias/a,gcpkms:b', 'SIGNING_KEY: entry 2: is neither awskms:<key>[?alg=…] nor local:<name>[?alg=…]'],
+    ['awskms:alias/a awskms:alias/a', 'SIGNING_KEY: entry 2: is listed twice'],
+    ['awskms:alias/a?alg=HS256', 'SIGNING_KEY: entry 1: is neither awskms:<key>[?alg=…] nor local:<name>[?alg=…]'],
+    [Array.from({ length: 21 }, (_, index) => `awskms:alias/${index}`).join(), 'SIGNING_KEY: more than 20 keys'],
+  ])('%.40s is refused', (SIGNING_KEY, problem) => {
+    expect(problemsOf({ ...PRODUCTION, SIGNING_KEY })).toEqual([problem])
+  })
+
+  test('20 are taken', () => {
+    const SIGNING_KEY = Array.from({ length: 20 }, (_, index) => `awskms:alias/${index}`).join()
+    expect(problemsOf({ ...PRODUCTION, SIGNING_KEY })).toEqual([])
+  })
+
+  test.each([' ', ',', ' ,\n, '])('T-12: %j names none, which is no better than not to be set', (SIGNING_KEY) => {
+    const problems = problemsOf({ ...PRODUCTION, SIGNING_KEY })
+    expect(problems).toHaveLength(1)
+    expect(problems[0]).toMatch(/^SIGNING_KEY: /)
+  })
+})
+
+test('T-12: an endpoint for KMS is https', () => {
+  expect(problemsOf({ ...PRODUCTION, AWS_ENDPOINT_URL_KMS: 'http://localhost:5000' })).toEqual([
+    'AWS_ENDPOINT_URL_KMS: not https',
+  ])
+  const env = { ...PRODUCTION, MODE: 'development', AWS_ENDPOINT_URL_KMS: 'http://localhost:5000' }
+  expect(problemsOf(env, 'development')).toEqual([])
+})
+
+describe('the manifest', () => {
+  test('has its problems listed beside those of the variables', () => {
+    const text = manifest(registration('web'), cluster('west', { audiences: [] }))
+    const problems = problemsOf({ ...PRODUCTION, SIGNING_KEY: '' }, 'production', text)
+    expect(problems).toContain('SIGNING_KEY: is not set')
+    expect(problems).toContain('manifest: WorkloadRegistration web: spec.clusters: there is no Cluster east')
+    expect(problems.filter((problem) => problem.startsWith('manifest: Cluster west: spec.audiences: '))).toHaveLength(1)
+  })
+
+  test('may be empty', () => {
+    expect(problemsOf(PRODUCTION, 'production', '# nothing\n')).toEqual([])
+  })
+
+  test('whatever it says, the answer is a configuration or a ConfigError', () => {
+    const line = fc.constantFrom(
+      ...[
+        'a: 1',
+        '- x',
+        '---',
+        '...',
+        '%YAML 1.1',
+        '&a []',
+        '*a',
+        '!!binary x',
+        '{',
+        '}',
+        '"',
+        "'",
+        '\t',
+        '|',
+        '<<: *a',
+        'kind: Cluster',
+        'metadata: {name: 1}',
+        'kind: [Cluster]',
+        'null',
+        '~',
+        '2',
+      ],
+    )
+    fc.assert(
+      fc.property(
+        fc.array(fc.oneof({ weight: 5, arbitrary: line }, fc.string({ maxLength: 20 })), { maxLength: 8 }),
+        (lines) => {
+          expect(() => problemsOf(PRODUCTION, 'production', lines.join('\n'))).not.toThrow()
+        },
+      ),
+      { numRuns: 300 },
+    )
+  })
+})
+
+/** A good value for each variable, and bad ones, with a text in them that must not be repeated. */
+const VARIABLES: Readonly<Record<string, { good: string; bad: readonly (string | undefined)[] }>> = {
+  MODE: { good: 'production', bad: ['development', 'xSECRETx'] },
+  ISSUER: { good: PRODUCTION.ISSUER, bad: [undefined, '', 'http://xSECRETx', 'https://xSECRETx/', 'xSECRETx'] },
+  TRUST_DOMAIN: { good: PRODUCTION.TRUST_DOMAIN, bad: [undefined, '', 'xSECRETx', 'spiffe://xsecretx', 'x:1'] },
+  SIGNING_KEY: { good: PRODUCTION.SIGNING_KEY, bad: ['awskms:alias/a xSECRETx', 'awskms:alias/a,local:xSECRETx'] },
+  AWS_REGION: { good: PRODUCTION.AWS_REGION, bad: [undefined, ''] },
+  AWS_ACCESS_KEY_ID: { good: PRODUCTION.AWS_ACCESS_KEY_ID, bad: [undefined, ''] },
+  AWS_SECRET_ACCESS_KEY: { good: PRODUCTION.AWS_SECRET_ACCESS_KEY, bad: [undefined, ''] },
+  AWS_ENDPOINT_URL_KMS: { good: 'https://kms.example.org', bad: ['http://xSECRETx', 'xSECRETx', 'https://xSECRETx'] },
+}
+
+test('T-12: for any set of broken variables exactly these are listed, and no value is repeated', () => {
+  const broken = fc.record(
+    Object.fromEntries(Object.entries(VARIABLES).map(([name, { bad }]) => [name, fc.constantFrom(...bad)])),
+    { requiredKeys: [] },
+  )
+  fc.assert(
+    fc.property(broken, (changes) => {
+      const good = Object.fromEntries(Object.entries(VARIABLES).map(([name, { good }]) => [name, good]))
+      const problems = problemsOf({ ...good, ...changes })
+      expect(new Set(problems.map((problem) => problem.split(':')[0]))).toEqual(new Set(Object.keys(changes)))
+      const text = problems.join('\n').toLowerCase()
+      for (const secret of ['xsecretx', PRODUCTION.AWS_SECRET_ACCESS_KEY.toLowerCase(), 'akidexample'])
+        expect(text).not.toContain(secret)
+    }),
+    { numRuns: 300 },
+  )
+})

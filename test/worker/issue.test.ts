@@ -1,0 +1,199 @@
+import { beforeAll, describe, expect, test, vi } from 'vitest'
+import { SigningError, type SigningErrorCode } from '../../keys/signer.ts'
+import type { ServiceAccountAttestor } from '../../worker/attest/service_account.ts'
+import { Decision } from '../../worker/audit.ts'
+import { type IssueDeps, issue } from '../../worker/issue.ts'
+import type { Policy } from '../../worker/policy/manifest.ts'
+import type { Registration } from '../../worker/policy/registration.ts'
+import { Refusal } from '../../worker/refusal.ts'
+import type { SpiffeId } from '../../worker/spiffe/id.ts'
+import { verifyJwtSvid } from '../../worker/spiffe/jwt_svid.ts'
+import type { KeyRing } from '../../worker/state/key_ring.ts'
+import { NOW } from '../support/clock.ts'
+import { FakeCluster, POD } from '../support/cluster.ts'
+import { attestation, ISSUER, registration, TRUST_DOMAIN } from '../support/policy.ts'
+import { findPieceOf } from '../support/tokens.ts'
+import { TestIssuer } from './issuer.ts'
+
+let east: FakeCluster
+beforeAll(async () => {
+  east = await FakeCluster.create('east')
+})
+
+/** @param spec of the one registration */
+const issuer = (spec: object = {}, variables: object = {}, deps: Partial<IssueDeps> = {}) =>
+  new TestIssuer([east.record(), registration('web', spec)], variables, deps)
+
+async function run(by: TestIssuer, subjectToken: string, audience: readonly string[] = []) {
+  const decision = new Decision('token', by.clock.now())
+  const issued = await issue({ door: 'token', subjectToken, audience }, by.deps, decision)
+  return { ...issued, decision, header: JSON.parse(atob(issued.svid.split('.')[0] ?? '')) }
+}
+
+/** @returns why nothing was issued */
+async function refusal(by: TestIssuer, subjectToken: string, audience: readonly string[] = []): Promise<Refusal> {
+  try {
+    await run(by, subjectToken, audience)
+  } catch (error) {
+    if (error instanceof Refusal) return error
+    throw error
+  }
+  throw new TypeError('something was issued')
+}
+
+/** Keys that fail as KMS may. */
+const failing = (code: SigningErrorCode) => {
+  const sign = () => Promise.reject(new SigningError(code))
+  return { signer: async () => ({ publicJwk: { alg: 'ES256', kid: 'a' }, sign }) } as unknown as KeyRing
+}
+
+describe('attest → authorize → mint → sign', () => {
+  test('JS-3, JS-6, JS-15, JS-16: makes an SVID with just these claims and this header', async () => {
+    const by = issuer()
+    const { svid, claims, decision, header } = await run(by, await east.token())
+    expect(claims).toEqual({
+      iss: ISSUER,
+      sub: `spiffe://example.org/ns/${POD.namespace}/sa/${POD.serviceAccount.name}`,
+      aud: 'k8s',
+      exp: NOW + 300,
+      iat: NOW,
+      jti: decision.id,
+    })
+    expect(await by.read(svid)).toMatchObject({ claims })
+    expect(header).toEqual({ alg: 'ES256', kid: (await by.deps.keyRing.signer(null)).publicJwk.kid, typ: 'JWT' })
+  })
+
+  test('JS-17: the SVID passes the checks of a relying party', async () => {
+    const by = issuer()
+    const { svid } = await run(by, await east.token())
+    const { alg, kid, ...members } = (await by.deps.keyRing.signer(null)).publicJwk
+    const curve = { name: 'ECDSA', namedCurve: 'P-256' }
+    const key = await crypto.subtle.importKey('jwk', members as JsonWebKey, curve, false, ['verify'])
+    const expected = {
+      trustDomain: TRUST_DOMAIN,
+      issuer: ISSUER,
+      audience: 'k8s',
+      keys: new Map([[kid, { alg, key }]]),
+    }
+    expect(await verifyJwtSvid(svid, expected, NOW)).toMatchObject({ audience: ['k8s'], expiresAt: NOW + 300 })
+    await expect(verifyJwtSvid(svid, expected, NOW + 300)).rejects.toMatchObject({ code: 'expired' })
+  })
+
+  test('JS-7: several audiences are a list, and one is a text', async () => {
+    const by = issuer({ audiences: ['a', 'b'], audienceCombinations: [['a', 'b']] })
+    expect((await run(by, await east.token(), ['a', 'b'])).claims.aud).toEqual(['a', 'b'])
+    expect((await run(by, await east.token(), ['a', 'a'])).claims.aud).toBe('a')
+  })
+
+  test('D11: is signed with the algorithm of the registration', async () => {
+    const by = issuer({ alg: 'RS256' }, { SIGNING_KEY: 'local:a local:b?alg=RS256' })
+    expect((await run(by, await east.token())).header.alg).toBe('RS256')
+  })
+
+  test('D11: is not signed at all where no key makes that', async () => {
+    expect(await refusal(issuer({ alg: 'PS512' }), await east.token())).toMatchObject({ reason: 'signing_unavailable' })
+  })
+})
+
+describe('T-8, 12.7: nothing outlives the subject token', () => {
+  test.each([
+    [3607, 300, 300],
+    [3607, 3600, 3600],
+    [600, 3600, 600],
+    [300, 300, 300],
+    [299, 300, 299],
+    [1, 300, 1],
+  ])('%i s of token and a TTL of %i s make %i s', async (left, ttlSeconds, seconds) => {
+    const token = await east.token({ claims: { exp: NOW + left } })
+    const { claims } = await run(issuer({ ttlSeconds }), token)
+    expect(claims.exp - claims.iat).toBe(seconds)
+  })
+
+  test('also when the token is nearly over', async () => {
+    const by = issuer({ ttlSeconds: 3600 })
+    const token = await east.token()
+    by.clock.advance(3606)
+    expect((await run(by, token)).claims.exp).toBe(NOW + 3607)
+    by.clock.advance(1)
+    expect(await refusal(by, token)).toMatchObject({ reason: 'token_expired' })
+  })
+})
+
+describe('a refusal', () => {
+  test('at any step is the end: nothing behind it happens', async () => {
+    const signer = vi.fn()
+    const by = issuer({}, {}, { keyRing: { signer } as unknown as KeyRing })
+    expect(await refusal(by, await east.token({ header: { kid: 'x' } }))).toMatchObject({ reason: 'token_key' })
+    expect(await refusal(by, await east.tokenOf('other', 'other'))).toMatchObject({ reason: 'registration_none' })
+    expect(await refusal(by, await east.token(), ['other'])).toMatchObject({ reason: 'target_not_allowed' })
+    expect(signer).not.toHaveBeenCalled()
+  })
+
+  test.each<SigningErrorCode>([
+    'throttled',
+    'unavailable',
+    'denied',
+    'key_unusable',
+    'key_mismatch',
+    'wrong_signature',
+  ])('12.11: signing that is %s is signing_unavailable, to be tried again in a moment', async (code) => {
+    const by = issuer({}, {}, { keyRing: failing(code) })
+    expect(await refusal(by, await east.token())).toMatchObject({
+      reason: 'signing_unavailable',
+      detail: code,
+      retryAfterSeconds: 2,
+    })
+  })
+
+  test('holds nothing of the token', async () => {
+    const token = await east.tokenOf('secret-namespace', 'secret-account')
+    const { message, detail } = await refusal(issuer(), token)
+    expect(findPieceOf(token, message + detail)).toBeNull()
+    expect(message + detail).not.toContain('secret-')
+  })
+})
+
+describe('T-5: minting itself refuses', () => {
+  test.each(['/spire/server', '/spire/agent/x', '/spiffe-edge/reviewer/east', ''])(
+    'spiffe://example.org%s, even if it was granted',
+    async (path) => {
+      // An ID that is another one once it has been authorized: what only a mistake in authorizing could give us.
+      let granted = false
+      const spiffeId = {
+        trustDomain: TRUST_DOMAIN,
+        get path() {
+          return granted ? path : '/web'
+        },
+        toString: () => `${TRUST_DOMAIN}${path}`,
+      } as SpiffeId
+      const attest = async () => ({
+        ...attestation(),
+        get expiresAt() {
+          granted = true
+          return NOW + 3607
+        },
+      })
+      const { policy } = issuer().deps
+      const registrations = policy.registrations.map((one) => ({ ...one, template: { expand: () => spiffeId } }))
+      const by = issuer(
+        {},
+        {},
+        {
+          attestor: { attest } as unknown as ServiceAccountAttestor,
+          policy: { ...policy, registrations: registrations as unknown as Registration[] } satisfies Policy,
+        },
+      )
+      expect(await refusal(by, 'any')).toMatchObject({ reason: 'spiffe_id_reserved' })
+      expect(granted).toBe(true)
+    },
+  )
+})
+
+describe('T-6, 12.7: an SVID of ours is never a subject token', () => {
+  test('not to get another audience, and not to get a longer life', async () => {
+    const by = issuer({ audiences: ['a', 'b', 'spiffe-edge-2'] })
+    const { svid } = await run(by, await east.token(), ['a'])
+    for (const audience of ['a', 'b', 'spiffe-edge-2'])
+      expect(await refusal(by, svid, [audience])).toMatchObject({ reason: 'token_issuer' })
+  })
+})

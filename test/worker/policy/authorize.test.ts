@@ -1,0 +1,323 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import type { Attestation } from '../../../worker/attest/attestation.ts'
+import { authorize, type Grant } from '../../../worker/policy/authorize.ts'
+import type { Policy } from '../../../worker/policy/manifest.ts'
+import type { Registration } from '../../../worker/policy/registration.ts'
+import { SpiffeIdTemplate } from '../../../worker/policy/spiffe_id_template.ts'
+import { Refusal, type RefusalReason } from '../../../worker/refusal.ts'
+import { NOW } from '../../support/clock.ts'
+import { POD } from '../../support/cluster.ts'
+import { attestation, cluster, policyOf, registration, TRUST_DOMAIN } from '../../support/policy.ts'
+
+/** @returns the terms, or why there are none */
+function decide(
+  policy: Policy,
+  requested: readonly string[] = [],
+  who: Attestation = attestation(),
+): Grant | RefusalReason {
+  try {
+    return authorize(who, requested, policy)
+  } catch (error) {
+    if (error instanceof Refusal) return error.reason
+    throw error
+  }
+}
+
+/** A policy of the cluster `east` and these registrations. */
+const east = (...registrations: readonly object[]) => policyOf(cluster('east'), ...registrations)
+
+/** A registration as compiled, for what a manifest would not get through with. */
+function raw(name: string, spiffeId: string, change: Partial<Registration> = {}): Registration {
+  return {
+    name,
+    clusters: ['east'],
+    selector: { namespace: POD.namespace },
+    template: SpiffeIdTemplate.parse(`${TRUST_DOMAIN}${spiffeId}`, TRUST_DOMAIN),
+    audiences: ['k8s'],
+    audienceCombinations: [],
+    ttlSeconds: 300,
+    alg: null,
+    sharedIdentity: false,
+    ...change,
+  }
+}
+
+const rawPolicy = (...registrations: Registration[]): Policy => ({ ...east(), registrations })
+
+describe('a pod that is registered', () => {
+  test('T-8: gets the terms of its registration, and the end of its own token as the last moment', () => {
+    const policy = east(registration('web', { audiences: ['a'], ttlSeconds: 600, alg: 'RS256' }))
+    const grant = decide(policy, ['a']) as Grant
+    expect({ ...grant, spiffeId: grant.spiffeId.toString() }).toEqual({
+      registration: 'web',
+      spiffeId: `spiffe://example.org/ns/${POD.namespace}/sa/${POD.serviceAccount.name}`,
+      audience: ['a'],
+      bearer: false,
+      ttlSeconds: 600,
+      notAfter: NOW + 3607,
+      alg: 'RS256',
+    })
+  })
+
+  test('T-2: has the cluster in its ID where there are several', () => {
+    const policy = policyOf(
+      cluster('east'),
+      cluster('west'),
+      registration('web', { clusters: ['east', 'west'], audiences: ['a'] }),
+    )
+    for (const name of ['east', 'west'])
+      expect(decide(policy, [], attestation({ cluster: name }))).toMatchObject({
+        spiffeId: { path: `/cluster/${name}/ns/${POD.namespace}/sa/${POD.serviceAccount.name}` },
+      })
+  })
+
+  test('D12: gets a bearer token for an API server, its own or another, and for nothing else', () => {
+    const policy = policyOf(
+      cluster('east'),
+      cluster('west'),
+      registration('web', { audiences: ['k8s-east', 'k8s-west', 'k8s', 'a'] }),
+    )
+    const bearer = (audience: string) => (decide(policy, [audience]) as Grant).bearer
+    expect(['k8s-east', 'k8s-west', 'k8s', 'a'].map(bearer)).toEqual([true, true, false, false])
+  })
+})
+
+describe('T-4: a registration matches by all of its selectors', () => {
+  const pod = { name: 'checkout-67c559dbb7-r5d5s', uid: 'u' }
+  test.each<[string, object, Partial<Attestation>, boolean]>([
+    ['the namespace', { namespace: POD.namespace }, {}, true],
+    ['another namespace', { namespace: 'other' }, {}, false],
+    ['a namespace that only begins like it', { namespace: 'payments' }, {}, false],
+    ['the service account', { serviceAccountName: POD.serviceAccount.name }, {}, true],
+    ['another service account', { serviceAccountName: 'other' }, {}, false],
+    [
+      'the service account of another namespace',
+      { namespace: 'other', serviceAccountName: POD.serviceAccount.name },
+      {},
+      false,
+    ],
+    ['the workload', { podName: 'checkout' }, { pod }, true],
+    ['the pod itself', { podName: pod.name }, { pod }, true],
+    ['another workload', { podName: 'check' }, { pod }, false],
+    ['the workload in another namespace', { namespace: 'other', podName: 'checkout' }, { pod }, false],
+    ['a workload, where the token is bound to no pod', { podName: 'checkout' }, { pod: null }, false],
+    ['a namespace, where the token is bound to no pod', { namespace: POD.namespace }, { pod: null }, true],
+    ['a pod of another cluster', { namespace: POD.namespace }, { cluster: 'west' }, false],
+    ['a cluster whose name begins like it', { namespace: POD.namespace }, { cluster: 'eas' }, false],
+  ])('%s', (_, selector, who, matches) => {
+    const decision = decide(east(registration('web', { selector })), ['k8s'], attestation(who))
+    expect(typeof decision === 'string' ? decision : 'granted').toBe(matches ? 'granted' : 'registration_none')
+  })
+
+  test('and default is no', () => {
+    expect(decide(east())).toBe('registration_none')
+    expect(decide(policyOf())).toBe('registration_none')
+  })
+})
+
+describe('T-4: several registrations that match', () => {
+  const id = 'spiffe://example.org/x'
+  const two = (one: object, other: object) =>
+    east(registration('one', { spiffeID: id, ...one }), registration('other', { spiffeID: id, ...other }))
+
+  test('with one ID and different audiences are told apart by the audience', () => {
+    const policy = two({ audiences: ['a'], ttlSeconds: 60 }, { audiences: ['b'], ttlSeconds: 120 })
+    expect(decide(policy, ['a'])).toMatchObject({ registration: 'one', ttlSeconds: 60 })
+    expect(decide(policy, ['b'])).toMatchObject({ registration: 'other', ttlSeconds: 120 })
+    expect(decide(policy, ['c'])).toBe('target_not_allowed')
+  })
+
+  test('with one ID and the same audience are refused, for their terms may differ', () => {
+    expect(decide(two({ audiences: ['a', 'b'] }, { audiences: ['b', 'c'] }), ['b'])).toBe('registration_ambiguous')
+  })
+
+  test('with different IDs are refused, whichever audience is asked for and however special one of them is', () => {
+    const wide = { selector: { namespace: POD.namespace }, spiffeID: 'spiffe://example.org/wide', audiences: ['a'] }
+    const narrow = { spiffeID: 'spiffe://example.org/narrow', audiences: ['b'] }
+    for (const policy of [two(wide, narrow), two(narrow, wide)])
+      for (const requested of [[], ['a'], ['b'], ['c']])
+        expect(decide(policy, requested)).toBe('registration_ambiguous')
+  })
+
+  test('T-7: with one audience each are several to choose from, if none is asked for', () => {
+    expect(decide(two({ audiences: ['a'] }, { audiences: ['b'] }))).toBe('target_missing')
+  })
+
+  test('T-7: of which one has several audiences are too', () => {
+    expect(decide(two({ audiences: ['a', 'b'] }, { audiences: ['c', 'd'] }))).toBe('target_missing')
+  })
+})
+
+describe('T-7: audiences', () => {
+  const policy = east(registration('web', { audiences: ['a', 'b', 'c'], audienceCombinations: [['a', 'b']] }))
+  const single = east(registration('web', { audiences: ['a'] }))
+  const granted = (decision: Grant | RefusalReason) => (typeof decision === 'string' ? decision : decision.audience)
+
+  test.each<[string, Policy, readonly string[], readonly string[] | RefusalReason]>([
+    ['none asked for, one to have', single, [], ['a']],
+    ['the one there is', single, ['a'], ['a']],
+    ['the same twice', single, ['a', 'a'], ['a']],
+    ['another', single, ['b'], 'target_not_allowed'],
+    ['one that is allowed and one that is not', single, ['a', 'b'], 'target_not_allowed'],
+    ['the empty one', single, [''], 'target_not_allowed'],
+    ['another case', single, ['A'], 'target_not_allowed'],
+    ['a blank behind', single, ['a '], 'target_not_allowed'],
+    ['any', single, ['*'], 'target_not_allowed'],
+    ['none asked for, several to have', policy, [], 'target_missing'],
+    ['one of several', policy, ['c'], ['c']],
+    ['a combination that is listed', policy, ['a', 'b'], ['a', 'b']],
+    ['the same in another order', policy, ['b', 'a'], ['b', 'a']],
+    ['the same with a repetition', policy, ['b', 'a', 'b'], ['b', 'a']],
+    ['a combination that is not listed', policy, ['a', 'c'], 'target_not_allowed'],
+    ['more than a combination', policy, ['a', 'b', 'c'], 'target_not_allowed'],
+    ['a combination and a stranger', policy, ['a', 'b', 'x'], 'target_not_allowed'],
+    ['a stranger', policy, ['x'], 'target_not_allowed'],
+  ])('%s', (_, under, requested, outcome) => {
+    expect(granted(decide(under, requested))).toEqual(outcome)
+  })
+})
+
+describe('what a registration can never give, even one that no manifest could hold', () => {
+  test.each<[string, RefusalReason]>([
+    ['/spire/agent/x', 'spiffe_id_reserved'],
+    ['/spiffe-edge/reviewer/east', 'spiffe_id_reserved'],
+    ['/ns/kube-system/sa/admin', 'spiffe_id_unattested'],
+    ['/cluster/west/ns/{namespace}/sa/{serviceAccountName}', 'spiffe_id_unattested'],
+    ['/{podUID}/{podName}', 'spiffe_id_illegal'],
+  ])('T-2, T-4, T-5: %s is %s', (path, reason) => {
+    const who = attestation({ pod: { name: 'a', uid: '../..' } })
+    expect(decide(rawPolicy(raw('web', path)), [], who)).toBe(reason)
+  })
+
+  test.each<[string, string, Partial<Attestation>, RefusalReason]>([
+    ['a namespace called spire', '/{namespace}/{serviceAccountName}', { namespace: 'spire' }, 'spiffe_id_reserved'],
+    ['a pod called spiffe-edge', '/{podName}', { pod: { name: 'spiffe-edge', uid: 'u' } }, 'spiffe_id_reserved'],
+    [
+      'a namespace called ns, and a pod named after another namespace',
+      '/{namespace}/{podName}/sa/{serviceAccountName}',
+      { namespace: 'ns', pod: { name: 'kube-system', uid: 'u' } },
+      'spiffe_id_unattested',
+    ],
+    [
+      'a pod called like a cluster',
+      '/cluster/{podName}/ns/{namespace}/sa/{serviceAccountName}',
+      { pod: { name: 'west', uid: 'u' } },
+      'spiffe_id_unattested',
+    ],
+    ['a token bound to no pod', '/x/{podName}', { pod: null }, 'spiffe_id_illegal'],
+    [
+      'a service account with a slash',
+      '/x/{serviceAccountName}',
+      { serviceAccount: { name: 'a/b', uid: 'u' } },
+      'spiffe_id_illegal',
+    ],
+    [
+      'a service account that is a way up',
+      '/x/{serviceAccountName}',
+      { serviceAccount: { name: '..', uid: 'u' } },
+      'spiffe_id_illegal',
+    ],
+  ])('T-2, T-4, T-5: nor by way of %s', (_, path, who, reason) => {
+    const policy = rawPolicy(raw('web', path, { selector: { namespace: who.namespace ?? POD.namespace } }))
+    expect(decide(policy, [], attestation(who))).toBe(reason)
+  })
+
+  test('T-5: a reserved ID of one registration is not made good by another that matches', () => {
+    const good = raw('good', '/web', { audiences: ['a'] })
+    const bad = raw('bad', '/spire/agent/x', { audiences: ['b'] })
+    for (const policy of [rawPolicy(good, bad), rawPolicy(bad, good)])
+      expect(typeof decide(policy, ['a'])).toBe('string')
+  })
+})
+
+describe('for all policies', () => {
+  const names = fc.constantFrom('a', 'b', 'c')
+  const audiences = fc.uniqueArray(fc.constantFrom('r', 's', 't', 'u'), { minLength: 1, maxLength: 4 })
+  const registrations = fc
+    .record({
+      clusters: fc.uniqueArray(fc.constantFrom('east', 'west'), { minLength: 1 }),
+      namespace: fc.option(names, { nil: undefined }),
+      serviceAccountName: fc.option(names, { nil: undefined }),
+      podName: fc.option(names, { nil: undefined }),
+      path: fc.constantFrom('/x', '/ns/{namespace}/sa/{serviceAccountName}', '/{cluster}/{podName}', '/y/{podUID}'),
+      audiences,
+      combinations: fc.array(audiences, { maxLength: 2 }),
+    })
+    .map(({ clusters, namespace, serviceAccountName, podName, path, audiences: all, combinations }) =>
+      raw('r', path, {
+        clusters,
+        selector: { namespace, serviceAccountName, podName },
+        audiences: all,
+        // A manifest combines no audiences but those of the registration.
+        audienceCombinations: combinations.map((one) => new Set(one).intersection(new Set(all))),
+      }),
+    )
+  const named = (all: Registration[]) => all.map((one, index) => ({ ...one, name: `r${index}` }))
+  const policies = fc.array(registrations, { maxLength: 5 }).map((all) => rawPolicy(...named(all)))
+  const who = fc
+    .record({ cluster: fc.constantFrom('east', 'west'), namespace: names, name: names, pod: fc.option(names) })
+    .map(({ cluster: name, namespace, name: serviceAccount, pod }) =>
+      attestation({
+        cluster: name,
+        namespace,
+        serviceAccount: { name: serviceAccount, uid: 'u' },
+        pod: pod === null ? null : { name: pod, uid: 'v' },
+      }),
+    )
+  const requests = fc.array(fc.constantFrom('r', 's', 't', 'u', 'never'), { maxLength: 3 })
+
+  /** Whether a registration is for this pod, said once more in other words. */
+  const isFor = (
+    { clusters, selector }: Registration,
+    { cluster: name, namespace, serviceAccount, pod }: Attestation,
+  ) =>
+    [
+      clusters.some((one) => one === name),
+      [undefined, namespace].includes(selector.namespace),
+      [undefined, serviceAccount.name].includes(selector.serviceAccountName),
+      [undefined, pod?.name].includes(selector.podName),
+    ].every(Boolean)
+
+  test('T-7: what is granted was asked for, or is the only audience of the registration, and is allowed by it', () => {
+    fc.assert(
+      fc.property(policies, who, requests, (policy, pod, requested) => {
+        const decision = decide(policy, requested, pod)
+        if (typeof decision === 'string') return
+        const from = policy.registrations.find(({ name }) => name === decision.registration) as Registration
+        expect(isFor(from, pod)).toBe(true)
+        if (requested.length === 0) expect(decision.audience).toEqual(from.audiences)
+        else expect(new Set(decision.audience)).toEqual(new Set(requested))
+        expect(decision.audience.every((audience) => from.audiences.includes(audience))).toBe(true)
+        expect(decision.notAfter).toBe(pod.expiresAt)
+        expect(decision.spiffeId.trustDomain).toBe(policy.trustDomain)
+      }),
+      { numRuns: 300 },
+    )
+  })
+
+  test('T-4: a registration that does not match changes nothing, wherever it stands', () => {
+    fc.assert(
+      fc.property(policies, who, requests, registrations, fc.nat(), (policy, pod, requested, more, position) => {
+        fc.pre(!isFor(more, pod))
+        const at = position % (policy.registrations.length + 1)
+        const larger = { ...policy, registrations: policy.registrations.toSpliced(at, 0, { ...more, name: 'more' }) }
+        expect(decide(larger, requested, pod)).toEqual(decide(policy, requested, pod))
+      }),
+      { numRuns: 300 },
+    )
+  })
+
+  test('T-4: the order of the registrations decides no more than which of two names a log shows', () => {
+    fc.assert(
+      fc.property(policies, who, requests, (policy, pod, requested) => {
+        const reversed = { ...policy, registrations: policy.registrations.toReversed() }
+        const [one, other] = [decide(policy, requested, pod), decide(reversed, requested, pod)]
+        // Two faults at once may be found in either order.
+        if (typeof one === 'string') expect(typeof other).toBe('string')
+        else expect(other).toEqual(one)
+      }),
+      { numRuns: 300 },
+    )
+  })
+})

@@ -1,0 +1,123 @@
+import { describe, expect, test } from 'vitest'
+import { Refusal, type RefusalReason } from '../../../worker/refusal.ts'
+import { methodNotAllowed, oauthError, plainError, tokenResponse } from '../../../worker/routes/respond.ts'
+
+/** What a caller gets for each reason. A reason that is missing here does not compile. */
+const WIRE: Readonly<Record<RefusalReason, readonly [status: number, error: string]>> = {
+  request_malformed: [400, 'invalid_request'],
+  request_too_large: [413, 'invalid_request'],
+  parameter_missing: [400, 'invalid_request'],
+  parameter_repeated: [400, 'invalid_request'],
+  grant_type_unsupported: [400, 'unsupported_grant_type'],
+  client_authentication_unsupported: [401, 'invalid_client'],
+  scope_unsupported: [400, 'invalid_scope'],
+  subject_token_type_unsupported: [400, 'invalid_request'],
+  requested_token_type_unsupported: [400, 'invalid_request'],
+  actor_token_unsupported: [400, 'invalid_request'],
+
+  // TX-5: a subject token that is invalid for any reason is an invalid_request.
+  token_too_large: [400, 'invalid_request'],
+  token_malformed: [400, 'invalid_request'],
+  token_header: [400, 'invalid_request'],
+  token_algorithm: [400, 'invalid_request'],
+  token_issuer: [400, 'invalid_request'],
+  token_audience: [400, 'invalid_request'],
+  token_key: [400, 'invalid_request'],
+  token_signature: [400, 'invalid_request'],
+  token_claims: [400, 'invalid_request'],
+  token_expired: [400, 'invalid_request'],
+  token_not_yet_valid: [400, 'invalid_request'],
+  token_lifetime: [400, 'invalid_request'],
+  token_unbound: [400, 'invalid_request'],
+  cluster_keys_unavailable: [503, 'temporarily_unavailable'],
+
+  registration_none: [400, 'invalid_request'],
+  registration_ambiguous: [400, 'invalid_request'],
+  target_malformed: [400, 'invalid_target'],
+  target_missing: [400, 'invalid_target'],
+  target_not_allowed: [400, 'invalid_target'],
+  spiffe_id_illegal: [400, 'invalid_request'],
+  spiffe_id_reserved: [400, 'invalid_request'],
+  spiffe_id_unattested: [400, 'invalid_request'],
+
+  keys_unavailable: [503, 'temporarily_unavailable'],
+  signing_unavailable: [503, 'temporarily_unavailable'],
+  not_configured: [503, 'temporarily_unavailable'],
+  internal: [500, 'server_error'],
+}
+
+const REASONS = Object.entries(WIRE) as [RefusalReason, readonly [number, string]][]
+const DETAIL = 'only for the operator'
+
+describe('OE-1: every reason has its answer', () => {
+  test.each(REASONS)('%s: %j', async (reason, [status, error]) => {
+    const answer = oauthError(new Refusal(reason, DETAIL), 'id-1')
+    expect(answer.status).toBe(status)
+    expect(answer.headers.get('content-type')).toMatch(/^application\/json/)
+    const body = (await answer.json()) as Record<string, string>
+    expect(body).toEqual({ error, error_description: expect.any(String), reason, id: 'id-1' })
+    // 12.7: no quotes, no backslashes, no control characters, nothing but ASCII.
+    expect(body.error_description).toMatch(/^[\x20-\x21\x23-\x5b\x5d-\x7e]+$/)
+  })
+
+  test.each(REASONS)('%s: the same status where no OAuth is spoken, and the same words', async (reason, [status]) => {
+    const answer = plainError(new Refusal(reason, DETAIL))
+    const text = await answer.text()
+    expect(answer.status).toBe(status)
+    expect(answer.headers.get('content-type')).toMatch(/^text\/plain/)
+    const body = (await oauthError(new Refusal(reason, DETAIL), '').json()) as Record<string, string>
+    expect(text).toBe(`${body.error_description}\n`)
+  })
+
+  test.each(REASONS)('%s: the detail stays here, and nobody on the way keeps the answer', async (reason) => {
+    for (const answer of [oauthError(new Refusal(reason, DETAIL), 'id-1'), plainError(new Refusal(reason, DETAIL))]) {
+      expect([answer.headers.get('cache-control'), answer.headers.get('pragma')]).toEqual(['no-store', 'no-cache'])
+      expect(`${await answer.text()}${JSON.stringify([...answer.headers])}`).not.toContain(DETAIL)
+    }
+  })
+
+  test('TX-5: none is invalid_grant', () => {
+    for (const [reason] of REASONS) expect(JSON.stringify(WIRE[reason])).not.toContain('invalid_grant')
+  })
+
+  test('our own faults, and only those, are 5xx', () => {
+    expect(REASONS.filter(([, [status]]) => status >= 500).map(([reason]) => reason)).toEqual([
+      'cluster_keys_unavailable',
+      'keys_unavailable',
+      'signing_unavailable',
+      'not_configured',
+      'internal',
+    ])
+  })
+})
+
+test('a refusal says when to come again if it knows, and not if it does not', () => {
+  for (const shape of [(one: Refusal) => oauthError(one, ''), plainError]) {
+    expect(shape(new Refusal('signing_unavailable', '', 2)).headers.get('retry-after')).toBe('2')
+    expect(shape(new Refusal('signing_unavailable', '')).headers.has('retry-after')).toBe(false)
+  }
+})
+
+test('OE-2: 401 comes with a challenge, and nothing else does', () => {
+  for (const [reason, [status]] of REASONS)
+    expect(oauthError(new Refusal(reason, ''), '').headers.has('www-authenticate')).toBe(status === 401)
+})
+
+test('TX-4: a token is kept by nobody on the way', async () => {
+  const answer = tokenResponse({ access_token: 'a' })
+  expect([answer.status, answer.headers.get('cache-control'), answer.headers.get('pragma')]).toEqual([
+    200,
+    'no-store',
+    'no-cache',
+  ])
+  expect(await answer.json()).toEqual({ access_token: 'a' })
+})
+
+test('RFC 9110 §15.5.6: 405 says which methods there are', () => {
+  const answer = methodNotAllowed('GET, HEAD')
+  expect([answer.status, answer.headers.get('allow'), answer.headers.get('cache-control')]).toEqual([
+    405,
+    'GET, HEAD',
+    'no-store',
+  ])
+})
