@@ -21,6 +21,7 @@ export default defineConfig({
           name: 'workerd',
           include: ['test/{worker,keys}/**/*.test.ts'],
           testTimeout: 20_000,
+          isolate: false,
           // One module for each package: hundreds of small files cost every test file seconds.
           deps: {
             optimizer: { ssr: { enabled: true, include: ['@aws-sdk/client-kms', 'hono', 'jose', 'yaml', 'zod/mini'] } },
