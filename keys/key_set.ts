@@ -53,8 +53,9 @@ export function isPrivate(jwk: JsonWebKey): boolean {
 }
 
 /** What two key sets must not have in common: the `kid`, and the key itself under whatever name. */
-export function keyMarks(jwk: JsonWebKey & { kid?: unknown }): readonly [string, string] {
-  return [`kid ${jwk.kid}`, JSON.stringify(keyMembers(jwk))]
+export function keyMarks(jwk: JsonWebKey & { kid?: unknown }): readonly string[] {
+  const members = keyMembers(jwk)
+  return [`kid ${jwk.kid}`, ...(members ? [JSON.stringify(members)] : [])]
 }
 
 /**
@@ -62,8 +63,9 @@ export function keyMarks(jwk: JsonWebKey & { kid?: unknown }): readonly [string,
  * kinds of keys are not judged: nobody reads them here.
  */
 export function isCanonical(jwk: JsonWebKey): boolean {
-  const { kty, crv, ...numbers } = keyMembers(jwk)
-  if (kty !== 'EC' && kty !== 'RSA') return true
+  const members = keyMembers(jwk)
+  if (!members) return true
+  const { kty, crv, ...numbers } = members
   return Object.values(numbers).every((text) => {
     if (typeof text !== 'string') return false
     const bytes = decode(text)
@@ -75,9 +77,10 @@ export function isCanonical(jwk: JsonWebKey): boolean {
 
 const COORDINATE_BYTES: Readonly<Record<string, number>> = { 'P-256': 32, 'P-384': 48, 'P-521': 66 }
 
-/** The members that make the key, and none that mean nothing for its kind. */
-function keyMembers({ kty, crv, x, y, n, e }: JsonWebKey): JsonWebKey {
-  return (kty === 'EC' ? { kty, crv, x, y } : { kty, n, e }) as JsonWebKey
+/** The members that make the key, and none that mean nothing for its kind. Null for a kind that nobody reads here. */
+function keyMembers({ kty, crv, x, y, n, e }: JsonWebKey): JsonWebKey | null {
+  if (kty === 'EC') return { kty, crv, x, y } as JsonWebKey
+  return kty === 'RSA' ? ({ kty, n, e } as JsonWebKey) : null
 }
 
 function decode(text: string): Uint8Array | null {
@@ -96,7 +99,7 @@ async function verificationKey(jwk: JsonWebKey & { use?: unknown; alg?: unknown 
   const wanted = ALGORITHMS[alg]
   if (jwk.kty !== wanted.kty || (wanted.kty === 'EC' && jwk.crv !== wanted.crv) || !isCanonical(jwk)) return null
   try {
-    const key = await crypto.subtle.importKey('jwk', keyMembers(jwk), wanted.key, false, ['verify'])
+    const key = await crypto.subtle.importKey('jwk', keyMembers(jwk) ?? jwk, wanted.key, false, ['verify'])
     const { modulusLength } = key.algorithm as { modulusLength?: number }
     if (modulusLength !== undefined && modulusLength < MIN_RSA_MODULUS_BITS) return null
     return { alg, key }

@@ -3,10 +3,11 @@
  * name of its variable, and then nothing is served (T-12).
  */
 
-import { type KeySpec, keySpecName, parseKeySpec } from '../keys/key_spec.ts'
+import { formatKeyReference, type KeyReference, parseKeyReference } from '../keys/key_reference.ts'
 import type { KmsAccess } from '../keys/kms.ts'
 import { endpointUrlProblem } from './endpoint_url.ts'
-import { type ManifestContext, ManifestError, type Policy, parseManifest } from './policy/manifest.ts'
+import { ManifestError, parseManifest } from './policy/manifest.ts'
+import type { ManifestContext, Policy } from './policy/policy.ts'
 import { SpiffeIdError, TrustDomain } from './spiffe/id.ts'
 
 export type Mode = 'production' | 'development'
@@ -19,7 +20,7 @@ export interface Config {
   readonly basePath: string
   readonly trustDomain: TrustDomain
   /** In the operator's order: the first signs, all are published. */
-  readonly signingKeys: readonly KeySpec[]
+  readonly signingKeys: readonly KeyReference[]
   /** null where no key is kept in KMS. */
   readonly kms: KmsAccess | null
   readonly policy: Policy
@@ -91,7 +92,7 @@ export function parseConfig(env: object, manifest: string, mode: Mode): Config {
   return Object.freeze({ mode, issuer, basePath, trustDomain, signingKeys, kms, policy })
 }
 
-/** @see [OpenID Connect Discovery §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata) */
+/** @see [OpenID Connect Discovery §3](https://openid.net/references/openid-connect-discovery-1_0.html#ProviderMetadata) */
 function describeIssuer(issuer: string, allowLoopbackHttp: boolean): string | null {
   const problem = endpointUrlProblem(issuer, allowLoopbackHttp)
   if (problem) return problem
@@ -123,26 +124,26 @@ function parseTrustDomain(name: string, problems: string[]): TrustDomain | null 
   }
 }
 
-function parseSigningKeys(text: string, mode: Mode, problems: string[]): readonly KeySpec[] {
-  const specs: KeySpec[] = []
+function parseSigningKeys(text: string, mode: Mode, problems: string[]): readonly KeyReference[] {
+  const references: KeyReference[] = []
   const names = new Set<string>()
   for (const [index, entry] of text
     .split(/[\s,]+/)
     .filter(Boolean)
     .entries()) {
     const where = `SIGNING_KEY: entry ${index + 1}`
-    const spec = parseKeySpec(entry)
-    if (!spec) {
+    const reference = parseKeyReference(entry)
+    if (!reference) {
       problems.push(`${where}: is neither awskms:<key>[?alg=…] nor local:<name>[?alg=…]`)
       continue
     }
-    if (spec.keeper === 'local' && mode === 'production') problems.push(`${where}: local keys are for development`)
-    if (names.has(keySpecName(spec))) problems.push(`${where}: is listed twice`)
-    names.add(keySpecName(spec))
-    specs.push(spec)
+    if (reference.keeper === 'local' && mode === 'production') problems.push(`${where}: local keys are for development`)
+    if (names.has(formatKeyReference(reference))) problems.push(`${where}: is listed twice`)
+    names.add(formatKeyReference(reference))
+    references.push(reference)
   }
   if (text !== '' && names.size === 0 && problems.every((problem) => !problem.startsWith('SIGNING_KEY')))
     problems.push('SIGNING_KEY: names no key')
-  if (specs.length > MAX_SIGNING_KEYS) problems.push(`SIGNING_KEY: more than ${MAX_SIGNING_KEYS} keys`)
-  return specs
+  if (references.length > MAX_SIGNING_KEYS) problems.push(`SIGNING_KEY: more than ${MAX_SIGNING_KEYS} keys`)
+  return references
 }

@@ -54,7 +54,7 @@ function createDeps(config: Config, env: Env) {
     keyRing: new KeyRing({
       ...outside,
       stamp: { mode, issuer, trustDomain: trustDomain.name },
-      specs: signingKeys,
+      references: signingKeys,
       kms,
       keyState: () => env.KEY_STATE.getByName(KEY_STATE_NAME),
     }),

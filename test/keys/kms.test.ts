@@ -7,8 +7,8 @@ import { derSignature } from '../support/sign_digest.ts'
 import { signerContract } from '../support/signer_contract.ts'
 
 const INPUT = new TextEncoder().encode('header.payload')
-/** How much faster time runs here than for a caller of {@link kmsSigner}, so that a KMS that hangs does so for 0.1 s. */
-const HURRY = 20
+/** How much faster time runs here than for a caller of {@link kmsSigner}, so that a KMS that hangs does so for a quarter of a second. */
+const HURRY = 8
 
 const kms = new KmsStub()
 const { access } = kms

@@ -1,7 +1,8 @@
 /** Manifests and what becomes of them, in as few words as a test wants to say. */
 
 import type { Attestation } from '../../worker/attest/attestation.ts'
-import { ManifestError, type Policy, parseManifest } from '../../worker/policy/manifest.ts'
+import { ManifestError, parseManifest } from '../../worker/policy/manifest.ts'
+import type { Policy } from '../../worker/policy/policy.ts'
 import { TrustDomain } from '../../worker/spiffe/id.ts'
 import { NOW } from './clock.ts'
 import { POD } from './cluster.ts'

@@ -95,7 +95,7 @@ export class TestIssuer {
       keyRing: new KeyRing({
         ...outside,
         stamp: { mode, issuer, trustDomain: trustDomain.name },
-        specs: signingKeys,
+        references: signingKeys,
         kms,
         keyState: () => keyState,
       }),

@@ -8,7 +8,7 @@ import type { Attestation } from '../attest/attestation.ts'
 import { Refusal } from '../refusal.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import { isReserved } from '../spiffe/reserved.ts'
-import type { Policy } from './manifest.ts'
+import type { Policy } from './policy.ts'
 import { isPodOf, type Registration } from './registration.ts'
 import { agreesWithFacts, type TemplateFacts } from './spiffe_id_template.ts'
 

@@ -5,26 +5,10 @@
 
 import { parseAllDocuments } from 'yaml'
 import * as z from 'zod/mini'
-import { SpiffeIdError, type TrustDomain } from '../spiffe/id.ts'
-import { checkPolicy } from './check_policy.ts'
+import { SpiffeIdError } from '../spiffe/id.ts'
 import { type Cluster, ClusterManifest, compileCluster } from './cluster.ts'
+import { checkPolicy, type ManifestContext, type Policy } from './policy.ts'
 import { compileRegistration, type Registration, RegistrationManifest } from './registration.ts'
-
-/** What the worker decides by. */
-export interface Policy {
-  readonly trustDomain: TrustDomain
-  readonly clusters: ReadonlyMap<string, Cluster>
-  readonly registrations: readonly Registration[]
-}
-
-/** What of the configuration the manifest is judged by. */
-export interface ManifestContext {
-  readonly trustDomain: TrustDomain
-  /** Our own issuer URL. */
-  readonly issuer: string
-  /** Whether a cluster's keys may be fetched over http from this machine: in development only. */
-  readonly allowLoopbackHttp: boolean
-}
 
 /** Thrown with everything that is wrong, each with the kind and name of its object. */
 export class ManifestError extends Error {

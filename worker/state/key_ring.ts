@@ -2,7 +2,7 @@
 
 import type { AlgorithmName } from '../../keys/algorithms.ts'
 import { renderJwks } from '../../keys/jwks.ts'
-import type { KeySpec } from '../../keys/key_spec.ts'
+import type { KeyReference } from '../../keys/key_reference.ts'
 import { type KmsAccess, kmsSigner } from '../../keys/kms.ts'
 import { localSigner } from '../../keys/local.ts'
 import { type PublicJwk, type Signer, SigningError, type SigningErrorCode } from '../../keys/signer.ts'
@@ -11,14 +11,12 @@ import { renderDiscovery } from '../oidc/discovery.ts'
 import { type PublicDocument, publicDocument } from '../oidc/public_document.ts'
 import { Refusal } from '../refusal.ts'
 import { SharedCall } from '../shared_call.ts'
-import type { Announcement, KeyState, ListedKey, Stamp } from './key_state.ts'
+import { type Announcement, type KeyState, type ListedKey, SIGNING_LEASE_SECONDS, type Stamp } from './key_state.ts'
 
 /** How old a copy may be before it is renewed, in the background. Isolates with another list than ours show by then. */
 const RENEW_SECONDS = 60
 /** The same while a listed key is missing, or after a renewal that failed. */
 const RETRY_SECONDS = 10
-/** A copy that is older does not sign: somebody may have had a reason to withdraw its keys (T-17). */
-const SIGNING_LEASE_SECONDS = 600
 /** A copy that is older is not published either. Until then verifiers are better off with it than without. */
 const PUBLISHING_LEASE_SECONDS = 86_400
 const RETRY_AFTER_SECONDS = 5
@@ -26,7 +24,7 @@ const RETRY_AFTER_SECONDS = 5
 /** What the outside world is to this module. */
 export interface KeyRingDeps {
   readonly stamp: Stamp
-  readonly specs: readonly KeySpec[]
+  readonly references: readonly KeyReference[]
   readonly kms: KmsAccess | null
   keyState(): Pick<DurableObjectStub<KeyState>, 'announce'>
   now(): number
@@ -101,9 +99,9 @@ export class KeyRing {
 
   async #load(): Promise<Snapshot> {
     this.#snapshot = await this.#loading.run(async () => {
-      const { stamp, specs, kms, keyState, now } = this.#deps
+      const { stamp, references, kms, keyState, now } = this.#deps
       const announcement = await keyState()
-        .announce(stamp, specs, kms, now())
+        .announce(stamp, references, kms, now())
         .catch((error: Error) => {
           throw unavailable(`key state: ${error.name}`)
         })
@@ -117,10 +115,10 @@ export class KeyRing {
   }
 
   async #open({ listed, withdrawn }: Extract<Announcement, { stamp: 'ours' }>): Promise<Snapshot> {
-    const { specs, log, now } = this.#deps
+    const { references, log, now } = this.#deps
     const signingKeys = await Promise.all(
       listed.map(async (entry, index) => ({
-        alg: entry.key?.publicJwk.alg ?? specs[index]?.alg ?? null,
+        alg: entry.key?.publicJwk.alg ?? references[index]?.alg ?? null,
         signer: await this.#signer(entry),
       })),
     )

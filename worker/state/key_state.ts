@@ -4,7 +4,7 @@
  */
 
 import { DurableObject } from 'cloudflare:workers'
-import { type KeySpec, keySpecName } from '../../keys/key_spec.ts'
+import { formatKeyReference, type KeyReference } from '../../keys/key_reference.ts'
 import { announceKmsKey, type KmsAccess } from '../../keys/kms.ts'
 import { generateLocalKey } from '../../keys/local.ts'
 import { type PublicJwk, SigningError, type SigningErrorCode } from '../../keys/signer.ts'
@@ -41,8 +41,12 @@ export type Announcement =
       readonly withdrawn: readonly StoredKey[]
     }
 
-/** A withdrawn key's last token may be as old as the longest TTL, and verifiers' clocks differ. */
-const PUBLISHED_AFTER_WITHDRAWAL_SECONDS = MAX_JWT_SVID_TTL_SECONDS + 300
+/** How long an isolate signs with what it knows of the keys when it cannot ask any more (T-17). */
+export const SIGNING_LEASE_SECONDS = 240
+/** Verifiers' clocks differ. */
+const CLOCK_SKEW_SECONDS = 60
+/** Until then an isolate that has not heard of it may have signed with a withdrawn key, and that token may be alive. */
+const PUBLISHED_AFTER_WITHDRAWAL_SECONDS = SIGNING_LEASE_SECONDS + MAX_JWT_SVID_TTL_SECONDS + CLOCK_SKEW_SECONDS
 
 /** What a keeper says of a key. */
 interface Announced {
@@ -85,14 +89,21 @@ export class KeyState extends DurableObject {
    * @param now seconds since the epoch
    * @returns how the keys stand. A key that cannot be announced is a failure of its own and hinders no other.
    */
-  async announce(stamp: Stamp, specs: readonly KeySpec[], kms: KmsAccess | null, now: number): Promise<Announcement> {
+  async announce(
+    stamp: Stamp,
+    references: readonly KeyReference[],
+    kms: KmsAccess | null,
+    now: number,
+  ): Promise<Announcement> {
     const foreign = this.#compareStamp(stamp)
     if (foreign) return { stamp: 'foreign', field: foreign }
     // The keepers are asked all at once. What they answer is pinned in the operator's order, so that is decided by nobody else.
-    const answers = await Promise.all(specs.map((spec) => this.#ask(spec, kms)))
+    const answers = await Promise.all(references.map((reference) => this.#ask(reference, kms)))
     // From here on nothing waits, so no other announcement can come between.
-    this.#withdraw(specs.map(keySpecName), now)
-    const listed = specs.map((spec, index) => this.#settle(keySpecName(spec), answers[index] ?? null))
+    this.#withdraw(references.map(formatKeyReference), now)
+    const listed = references.map((reference, index) =>
+      this.#settle(formatKeyReference(reference), answers[index] ?? null),
+    )
     const withdrawn = this.#rows('where withdrawn_at is not null order by withdrawn_at desc, kid').map(storedKey)
     return { stamp: 'ours', listed, withdrawn }
   }
@@ -116,13 +127,14 @@ export class KeyState extends DurableObject {
   }
 
   /** @returns what the key's keeper says of it, or null if there is nothing to ask */
-  async #ask(spec: KeySpec, kms: KmsAccess | null): Promise<Announced | SigningError | null> {
-    const name = keySpecName(spec)
+  async #ask(reference: KeyReference, kms: KmsAccess | null): Promise<Announced | SigningError | null> {
+    const name = formatKeyReference(reference)
     try {
-      if (spec.keeper === 'local') return this.#row(name) ? null : { ...(await generateLocalKey(spec.alg)), arn: null }
-      if (this.#compared.has(name)) return null
+      if (reference.keeper === 'local')
+        return this.#row(name) ? null : { ...(await generateLocalKey(reference.alg)), arn: null }
+      if (this.#compared.has(name) && this.#row(name)) return null
       if (!kms) throw new SigningError('denied')
-      return { ...(await announceKmsKey(kms, spec.key, spec.alg)), privateJwk: null }
+      return { ...(await announceKmsKey(kms, reference.key, reference.alg)), privateJwk: null }
     } catch (error) {
       if (error instanceof SigningError) return error
       throw error

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Attestation } from '../../../worker/attest/attestation.ts'
 import { authorize, type Grant } from '../../../worker/policy/authorize.ts'
-import type { Policy } from '../../../worker/policy/manifest.ts'
+import type { Policy } from '../../../worker/policy/policy.ts'
 import type { Registration } from '../../../worker/policy/registration.ts'
 import { SpiffeIdTemplate } from '../../../worker/policy/spiffe_id_template.ts'
 import { Refusal, type RefusalReason } from '../../../worker/refusal.ts'
@@ -150,7 +150,15 @@ describe('T-4: several registrations that match', () => {
 })
 
 describe('T-7: audiences', () => {
-  const policy = east(registration('web', { audiences: ['a', 'b', 'c'], audienceCombinations: [['a', 'b']] }))
+  const policy = east(
+    registration('web', {
+      audiences: ['a', 'b', 'c', 'd', 'e'],
+      audienceCombinations: [
+        ['a', 'b'],
+        ['c', 'd', 'e'],
+      ],
+    }),
+  )
   const single = east(registration('web', { audiences: ['a'] }))
   const granted = (decision: Grant | RefusalReason) => (typeof decision === 'string' ? decision : decision.audience)
 
@@ -170,6 +178,7 @@ describe('T-7: audiences', () => {
     ['the same in another order', policy, ['b', 'a'], ['b', 'a']],
     ['the same with a repetition', policy, ['b', 'a', 'b'], ['b', 'a']],
     ['a combination that is not listed', policy, ['a', 'c'], 'target_not_allowed'],
+    ['less than a combination', policy, ['c', 'd'], 'target_not_allowed'],
     ['more than a combination', policy, ['a', 'b', 'c'], 'target_not_allowed'],
     ['a combination and a stranger', policy, ['a', 'b', 'x'], 'target_not_allowed'],
     ['a stranger', policy, ['x'], 'target_not_allowed'],
@@ -289,6 +298,7 @@ describe('for all policies', () => {
         if (requested.length === 0) expect(decision.audience).toEqual(from.audiences)
         else expect(new Set(decision.audience)).toEqual(new Set(requested))
         expect(decision.audience.every((audience) => from.audiences.includes(audience))).toBe(true)
+        if (decision.audience.length > 1) expect(from.audienceCombinations).toContainEqual(new Set(decision.audience))
         expect(decision.notAfter).toBe(pod.expiresAt)
         expect(decision.spiffeId.trustDomain).toBe(policy.trustDomain)
       }),

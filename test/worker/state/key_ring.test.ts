@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { type KeySpec, parseKeySpec } from '../../../keys/key_spec.ts'
+import { type KeyReference, parseKeyReference } from '../../../keys/key_reference.ts'
 import { generateLocalKey } from '../../../keys/local.ts'
 import { Refusal } from '../../../worker/refusal.ts'
 import { KeyRing, type KeyRingDeps } from '../../../worker/state/key_ring.ts'
@@ -51,7 +51,7 @@ function ring(
 ): KeyRing {
   return new KeyRing({
     stamp: STAMP,
-    specs: names.map((name) => parseKeySpec(name) as KeySpec),
+    references: names.map((name) => parseKeyReference(name) as KeyReference),
     kms: kms?.access ?? null,
     keyState: () => state as State,
     now: clock.now,
@@ -302,6 +302,27 @@ describe('T-17: what an isolate knows of its keys is a lease', () => {
     await replaced.published()
     await background.settled()
     if (kid !== null) expect(await publishedKids(replaced)).toContain(kid)
+  })
+
+  test('12.6: and so can one that it signs as long as it may without the state', async () => {
+    const shared = newKeyState()
+    const cutOff = new Asked(shared)
+    const [old, replaced] = [ring(['local:a'], cutOff), ring(['local:b'], shared)]
+    await old.published()
+    await replaced.published()
+    cutOff.down = true
+    let lastSigned: { kid: string; at: number } | null = null
+    for (let minute = 0; minute < 60; minute++) {
+      const kid = await kidOf(old).catch(() => null)
+      if (kid !== null) lastSigned = { kid, at: clock.now() }
+      await background.settled()
+      clock.advance(60)
+    }
+    if (!lastSigned) return
+    clock.seconds = lastSigned.at + HOUR - 1
+    await replaced.published()
+    await background.settled()
+    expect(await publishedKids(replaced)).toContain(lastSigned.kid)
   })
 
   test('12.6: a key that another isolate has announced is published by all of them before long', async () => {

@@ -2,7 +2,7 @@ import { abortAllDurableObjects, runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { type KeySpec, parseKeySpec } from '../../../keys/key_spec.ts'
+import { type KeyReference, parseKeyReference } from '../../../keys/key_reference.ts'
 import type { Announcement, Stamp, StoredKey } from '../../../worker/state/key_state.ts'
 import { NOW } from '../../support/clock.ts'
 import { KmsStub, troubles } from '../../support/kms_stub.ts'
@@ -14,9 +14,9 @@ const PUBLISHED_AFTER_WITHDRAWAL = 3900
 
 type Ours = Extract<Announcement, { stamp: 'ours' }>
 
-function specs(...texts: readonly string[]): KeySpec[] {
+function specs(...texts: readonly string[]): KeyReference[] {
   return texts.map((text) => {
-    const spec = parseKeySpec(text)
+    const spec = parseKeyReference(text)
     if (!spec) throw new TypeError(`not a key: ${text}`)
     return spec
   })
@@ -383,6 +383,16 @@ describe('T-15: a key in KMS', () => {
     for (const later of [1, 2]) expect(await announce([`awskms:${arn}`], NOW + later)).toEqual(before)
   })
 
+  test('that was gone for good and is listed again is announced again', async () => {
+    const { announce } = keyState(kms)
+    await aliased('alias/a')
+    const before = await announce(['awskms:alias/a'])
+    await announce(['local:b'], NOW + 10)
+    expect(published(await announce(['local:b'], NOW + 10 + PUBLISHED_AFTER_WITHDRAWAL))).toHaveLength(1)
+    const again = await announce(['awskms:alias/a'], NOW + 20 + PUBLISHED_AFTER_WITHDRAWAL)
+    expect([failures(again), signing(again)]).toEqual([[null], signing(before)])
+  })
+
   test('12.6: that another announcement withdraws meanwhile is in the JWKS once, and stays there', async () => {
     const { announce, restart } = keyState(kms)
     await aliased('alias/a')
@@ -418,7 +428,7 @@ describe('T-15: a key in KMS', () => {
 })
 
 test('the name of a key goes into the database as a value', async () => {
-  const evil: KeySpec = { keeper: 'local', key: "x'; drop table signing_key; --", alg: 'ES256' }
+  const evil: KeyReference = { keeper: 'local', key: "x'; drop table signing_key; --", alg: 'ES256' }
   const stub = newKeyState()
   const first = await stub.announce(STAMP, [evil], null, NOW)
   expect(await stub.announce(STAMP, [evil], null, NOW)).toEqual(first)

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { keySpecName, parseKeySpec } from '../../keys/key_spec.ts'
+import { formatKeyReference, parseKeyReference } from '../../keys/key_reference.ts'
 
 const ARN = 'arn:aws:kms:eu-central-1:111122223333'
 
@@ -14,10 +14,10 @@ test.each([
   ],
   [`awskms:${ARN}:alias/a_b`, { keeper: 'awskms', key: `${ARN}:alias/a_b`, alg: null }, `awskms:${ARN}:alias/a_b`],
 ])('KM-1: %s names a key', (text, spec, name) => {
-  const parsed = parseKeySpec(text)
+  const parsed = parseKeyReference(text)
   expect(parsed).toEqual(spec)
-  expect(parsed && keySpecName(parsed)).toBe(name)
-  expect(parseKeySpec(name)).toEqual(spec)
+  expect(parsed && formatKeyReference(parsed)).toBe(name)
+  expect(parseKeyReference(name)).toEqual(spec)
 })
 
 test.each([
@@ -47,5 +47,5 @@ test.each([
   'local:dev?alg=ES256#x',
   `local:${'a'.repeat(2049)}`,
 ])('%j names none', (text) => {
-  expect(parseKeySpec(text)).toBeNull()
+  expect(parseKeyReference(text)).toBeNull()
 })

@@ -1,12 +1,28 @@
-/** What must hold between the objects of a manifest, beyond the schema of each. */
+/** What the worker decides by, and what must hold between its parts, beyond the schema of each. */
 
 import { isCanonical, isPrivate, keyMarks } from '../../keys/key_set.ts'
 import { endpointUrlProblem } from '../endpoint_url.ts'
+import type { TrustDomain } from '../spiffe/id.ts'
 import { isReserved } from '../spiffe/reserved.ts'
 import type { Cluster } from './cluster.ts'
-import type { ManifestContext, Policy } from './manifest.ts'
 import type { Registration } from './registration.ts'
 import { agreesWithFacts } from './spiffe_id_template.ts'
+
+/** What the worker decides by. */
+export interface Policy {
+  readonly trustDomain: TrustDomain
+  readonly clusters: ReadonlyMap<string, Cluster>
+  readonly registrations: readonly Registration[]
+}
+
+/** What of the configuration the manifest is judged by. */
+export interface ManifestContext {
+  readonly trustDomain: TrustDomain
+  /** Our own issuer URL. */
+  readonly issuer: string
+  /** Whether a cluster's keys may be fetched over http from this machine: in development only. */
+  readonly allowLoopbackHttp: boolean
+}
 
 /**
  * @returns the problems found, none if the policy may be used

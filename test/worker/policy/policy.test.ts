@@ -113,6 +113,22 @@ describe('T-3: a key stands in one record', () => {
     expect(problems).toContainEqual(expect.stringMatching(/^Cluster two: spec\.jwks\.inline: /))
   })
 
+  test('RFC 7517 §5: keys of kinds that nobody reads here are no concern', () => {
+    const others = (...names: readonly string[]) =>
+      names.map((name) => ({
+        kty: 'AKP',
+        alg: 'ML-DSA-44',
+        kid: name,
+        crv: undefined,
+        x: undefined,
+        y: undefined,
+        pub: name,
+      }))
+    const one = cluster('one', inline({}, ...others('a', 'b')))
+    const two = cluster('two', inline({ kid: 'two', ...OTHER }, ...others('c')))
+    expect(problemsOf(one, two)).toEqual([])
+  })
+
   test('one kid twice in one record is refused', () => {
     const problems = problemsOf(cluster('one', inline({}, { ...OTHER })))
     expect(problems).toEqual(['Cluster one: spec.jwks.inline: a key or kid stands in Cluster one too'])
