@@ -28,7 +28,8 @@ async function verify(argv: string[]): Promise<object> {
   return {
     spiffe_id: svid.spiffeId.toString(),
     audience: svid.audience,
-    expires: new Date(svid.expiresAt * 1000).toISOString(),
+    // Seconds since the epoch: a time that no calendar holds is still a time.
+    expires_at: svid.expiresAt,
   }
 }
 

@@ -92,7 +92,7 @@ export function parseConfig(env: object, manifest: string, mode: Mode): Config {
   return Object.freeze({ mode, issuer, basePath, trustDomain, signingKeys, kms, policy })
 }
 
-/** @see [OpenID Connect Discovery §3](https://openid.net/references/openid-connect-discovery-1_0.html#ProviderMetadata) */
+/** @see [OpenID Connect Discovery §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata) */
 function describeIssuer(issuer: string, allowLoopbackHttp: boolean): string | null {
   const problem = endpointUrlProblem(issuer, allowLoopbackHttp)
   if (problem) return problem

@@ -15,13 +15,14 @@ const demoCluster = (env: Env) => (env as DevelopmentEnv).DEMO_CLUSTER.getByName
 const service = createService(async (env) => {
   const config = parseConfig(env, manifest, 'development')
   // Who has clusters of their own wants to see those, under the names that they have in production.
-  if (config.policy.clusters.size > 0) return config
+  // And an issuer that others can reach is no place for a cluster that gives its tokens to everybody.
+  if (config.policy.clusters.size > 0 || !config.issuer.startsWith('http:')) return config
   return parseConfig(env, `${manifest}\n${await demoCluster(env).manifest()}`, 'development')
 })
 
 export default {
   async fetch(request, env, ctx) {
-    if (new URL(request.url).pathname === '/demo/token') return new Response(await demoCluster(env).token())
+    if (request.url.endsWith('/demo/token')) return new Response(await demoCluster(env).token())
     return service.fetch(request, env, ctx)
   },
 } satisfies ExportedHandler<Env>

@@ -24,7 +24,7 @@ function verdict(call: () => unknown): JwtErrorCode | null {
 describe('a token that is read and not yet believed', () => {
   test('JS-17: gives its header and payload', async () => {
     const token = await signToken({ ...header(), typ: 'JWT' }, { iss: 'x', nested: { a: [1] } }, key)
-    expect(parseJwt(token)).toEqual({ compact: token, header: header(), payload: { iss: 'x', nested: { a: [1] } } })
+    expect(parseJwt(token)).toMatchObject({ header: header(), payload: { iss: 'x', nested: { a: [1] } } })
   })
 
   test('JS-17: may be 16 KiB long and not a byte longer', async () => {

@@ -14,8 +14,10 @@ import type { Cluster } from '../policy/cluster.ts'
 import { Refusal } from '../refusal.ts'
 import { SharedCall } from '../shared_call.ts'
 
-/** After this a set is renewed in the background while it goes on being used. Kubernetes itself says an hour. */
+/** After this a set is renewed in the background while it goes on being used. */
 const FRESH_SECONDS = 300
+/** After this it is renewed before it is used again, so that a key which its cluster has dropped is not taken for long. */
+const STALE_SECONDS = 3600
 /** How long a set is good without its source. Issuing goes on while a cluster's API server is down (D6), but not for ever. */
 const USABLE_SECONDS = 86_400
 /** At most one fetch in this time, whatever tokens come: a forged `kid` must not turn us on the cluster. */
@@ -72,10 +74,8 @@ export class ClusterKeys {
    */
   async find(kid: string): Promise<VerificationKey | null> {
     const age = this.#age()
-    if (age > USABLE_SECONDS) await this.#refresh()
+    if (age > STALE_SECONDS || !this.#set?.keys.has(kid)) await this.#refresh()
     else if (age > FRESH_SECONDS) this.#deps.waitUntil(this.#refresh())
-
-    if (!this.#set?.keys.has(kid)) await this.#refresh()
     if (!this.#set || this.#age() > USABLE_SECONDS)
       throw new Refusal('cluster_keys_unavailable', `no keys of cluster ${this.#cluster.name}`, FIRST_COOLDOWN_SECONDS)
     return this.#set.keys.get(kid) ?? null
@@ -92,22 +92,22 @@ export class ClusterKeys {
     const cooldown = this.#set ? COOLDOWN_SECONDS : FIRST_COOLDOWN_SECONDS
     const joining = this.#refreshing.underWay
     if (!joining && this.#deps.now() - this.#attemptedAt < cooldown) return
-    await this.#refreshing
-      .run(() => this.#load(), this.#deps.waitUntil)
-      .catch((error: unknown) =>
-        this.#deps.log({
-          event: 'cluster_keys_refused',
-          cluster: this.#cluster.name,
-          reason: error instanceof FetchError || error instanceof KeySetError ? error.message : 'internal',
-        }),
-      )
+    await this.#refreshing.run(() => this.#load(), this.#deps.waitUntil)
   }
 
   async #load(): Promise<void> {
-    this.#attemptedAt = this.#deps.now()
-    const { keys, marks } = await readKeySet(await this.#fetchKeySet(), CLUSTER_ALGORITHMS)
-    if (!this.#deps.claims.claim(this.#cluster.name, marks)) throw new KeySetError('a key or kid is another cluster’s')
-    this.#set = { keys, fetchedAt: this.#deps.now() }
+    try {
+      const { keys, marks } = await readKeySet(await this.#fetchKeySet(), CLUSTER_ALGORITHMS)
+      if (!this.#deps.claims.claim(this.#cluster.name, marks))
+        throw new KeySetError('a key or kid is another cluster’s')
+      this.#set = { keys, fetchedAt: this.#deps.now() }
+    } catch (error) {
+      const known = error instanceof FetchError || error instanceof KeySetError
+      const reason = known ? error.message : 'internal'
+      this.#deps.log({ event: 'cluster_keys_refused', cluster: this.#cluster.name, reason })
+    } finally {
+      this.#attemptedAt = this.#deps.now()
+    }
   }
 
   async #fetchKeySet(): Promise<readonly unknown[]> {

@@ -42,7 +42,7 @@ export function renderAuthenticationConfiguration(
         },
         claimMappings:
           mapping === 'sub' ? { username: { claim: 'sub', prefix: '' } } : serviceAccountMappings(trustDomain),
-        userValidationRules: USER_VALIDATION_RULES,
+        userValidationRules: [...(mapping === 'sub' ? [trustDomainRule(trustDomain)] : []), ...USER_VALIDATION_RULES],
       },
     ],
   }
@@ -66,6 +66,14 @@ const USER_VALIDATION_RULES = [
     message: 'no group may begin with system:',
   },
 ]
+
+/** Without it a stolen issuer could give the names of people, or of another trust domain's workloads. */
+function trustDomainRule(trustDomain: TrustDomain) {
+  return {
+    expression: `user.username.startsWith('${trustDomain}/')`,
+    message: `the username must be a SPIFFE ID of ${trustDomain.name}`,
+  }
+}
 
 /**
  * `…/ns/<ns>/sa/<sa>` becomes `spiffe:serviceaccount:<ns>:<sa>` in the groups `spiffe:serviceaccounts` and

@@ -79,7 +79,7 @@ function selects(
   { cluster, namespace, serviceAccount, pod }: Attestation,
 ): boolean {
   if (!clusters.includes(cluster)) return false
-  if (selector.namespace !== undefined && selector.namespace !== namespace) return false
+  if (selector.namespace !== namespace) return false
   if (selector.serviceAccountName !== undefined && selector.serviceAccountName !== serviceAccount.name) return false
   if (selector.podName !== undefined && !(pod && isPodOf(pod.name, selector.podName))) return false
   return true

@@ -125,7 +125,7 @@ function checkRegistration(registration: Registration, policy: Policy, context: 
     }
   const standIns = {
     cluster: registration.clusters.length === 1 ? (registration.clusters[0] ?? null) : 'any-cluster',
-    namespace: registration.selector.namespace ?? 'any-namespace',
+    namespace: registration.selector.namespace,
     serviceAccountName: registration.selector.serviceAccountName ?? 'any-service-account',
     podName: 'any-pod',
     podUID: 'any-uid',

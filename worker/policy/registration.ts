@@ -22,13 +22,11 @@ export const RegistrationManifest = z.strictObject({
   metadata: z.strictObject({ name: KubernetesName }),
   spec: z.strictObject({
     clusters: z.array(ClusterName).check(z.minLength(1)),
-    selector: z
-      .strictObject({
-        namespace: z.optional(KubernetesName),
-        serviceAccountName: z.optional(KubernetesName),
-        podName: z.optional(KubernetesName),
-      })
-      .check(z.refine((selector) => Object.keys(selector).length > 0, 'no selector at all would match everybody')),
+    selector: z.strictObject({
+      namespace: KubernetesName,
+      serviceAccountName: z.optional(KubernetesName),
+      podName: z.optional(KubernetesName),
+    }),
     spiffeID: z.optional(z.string()),
     svidType: z.optional(z.literal('JWT', 'only JWT-SVIDs are issued')),
     audiences: Audiences,
@@ -46,7 +44,7 @@ export interface Registration {
   readonly name: string
   readonly clusters: readonly string[]
   readonly selector: {
-    readonly namespace?: string | undefined
+    readonly namespace: string
     readonly serviceAccountName?: string | undefined
     readonly podName?: string | undefined
   }

@@ -5,6 +5,7 @@ import { Refusal } from '../refusal.ts'
 /** Four times the largest token, with room for everything else a request can say. */
 const MAX_BODY_BYTES = 64 * 1024
 
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 const FORM = /^application\/x-www-form-urlencoded(?:\s*;\s*charset="?utf-8"?)?\s*$/i
 
 /**
@@ -32,19 +33,24 @@ export async function readForm(
 }
 
 async function readText(request: Request): Promise<string> {
-  if (Number(request.headers.get('content-length') ?? 0) > MAX_BODY_BYTES)
+  const declared = request.headers.get('content-length')
+  if (declared !== null && Number(declared) > MAX_BODY_BYTES)
     throw new Refusal('request_too_large', 'by its content-length')
-  let text = ''
-  let length = 0
-  const streaming = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
   try {
-    for await (const chunk of request.body ?? []) {
-      length += chunk.byteLength
-      if (length > MAX_BODY_BYTES) throw new Refusal('request_too_large', 'by its body')
-      text += streaming.decode(chunk, { stream: true })
-    }
-    return text + streaming.decode()
+    // A body is never longer than it was declared to be, and reading it in one piece costs a fraction.
+    return decoder.decode(declared === null ? await readBounded(request.body) : await request.arrayBuffer())
   } catch (error) {
     throw error instanceof Refusal ? error : new Refusal('request_malformed', 'not UTF-8, or broken off')
   }
+}
+
+async function readBounded(body: ReadableStream<Uint8Array> | null): Promise<ArrayBuffer> {
+  const chunks: Uint8Array[] = []
+  let length = 0
+  for await (const chunk of body ?? []) {
+    length += chunk.byteLength
+    if (length > MAX_BODY_BYTES) throw new Refusal('request_too_large', 'by its body')
+    chunks.push(chunk)
+  }
+  return new Blob(chunks).arrayBuffer()
 }

@@ -106,9 +106,11 @@ export function plainError(refusal: Refusal): Response {
   return new Response(`${description}\n`, { status, headers: errorHeaders(refusal) })
 }
 
+const TOKEN_HEADERS = new Headers({ 'content-type': 'application/json', ...NO_STORE })
+
 /** A token, which nobody on the way may keep (RFC 6749 §5.1). */
 export function tokenResponse(body: object): Response {
-  return Response.json(body, { headers: NO_STORE })
+  return new Response(JSON.stringify(body), { headers: TOKEN_HEADERS })
 }
 
 export function methodNotAllowed(allow: string): Response {

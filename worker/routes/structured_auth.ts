@@ -9,7 +9,8 @@ import type { Config } from '../config.ts'
  * @returns the YAML, or 400 or 404 with the choices that there are. Clusters are not listed to strangers (T-24).
  */
 export function structuredAuth(request: Request, { issuer, trustDomain, policy }: Config): Response {
-  const query = new URL(request.url).searchParams
+  // Not by a URL parser: what stands before the query is made of the Host header, which anybody may fill with anything.
+  const query = new URLSearchParams(request.url.split('?').slice(1).join('?'))
   for (const name of query.keys())
     if (!['version', 'mapping', 'cluster'].includes(name) || query.getAll(name).length > 1)
       return refuse(400, 'only version, mapping and cluster can be chosen, each once')

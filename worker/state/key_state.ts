@@ -149,7 +149,9 @@ export class KeyState extends DurableObject {
     if (answer instanceof SigningError)
       return { key, failed: key && answer.code !== 'key_mismatch' ? null : answer.code }
     // The name stands for another key than it did (an alias was moved), or the key is listed under another name already.
-    if (!key || (answer?.arn && answer.publicJwk.kid !== key.publicJwk.kid)) return { key, failed: 'key_mismatch' }
+    // Or it is listed with another algorithm than it was announced with: a key has one.
+    const { kid, alg } = answer?.arn ? answer.publicJwk : (key?.publicJwk ?? {})
+    if (!key || kid !== key.publicJwk.kid || alg !== key.publicJwk.alg) return { key, failed: 'key_mismatch' }
     this.#compared.add(name)
     return { key, failed: null }
   }

@@ -21,6 +21,10 @@ const PEM = '-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUfY==\n-----END CER
 
 const CLUSTER = policyOf(cluster('east')).clusters.get('east') as Cluster
 
+const TRUST_DOMAIN_RULE = {
+  expression: `user.username.startsWith('${TRUST_DOMAIN}/')`,
+  message: `the username must be a SPIFFE ID of ${TRUST_DOMAIN.name}`,
+}
 const RULES = [
   { expression: "!user.username.startsWith('system:')", message: 'the username must not begin with system:' },
   { expression: "user.groups.all(group, !group.startsWith('system:'))", message: 'no group may begin with system:' },
@@ -47,7 +51,7 @@ describe('AC-2: the configuration', () => {
         {
           issuer: { url: ISSUER, audiences: ['k8s'] },
           claimMappings: { username: { claim: 'sub', prefix: '' } },
-          userValidationRules: RULES,
+          userValidationRules: [TRUST_DOMAIN_RULE, ...RULES],
         },
       ],
     })
@@ -71,7 +75,9 @@ describe('AC-2: the configuration', () => {
   })
 
   test.each(MAPPINGS)('AC-4: lets no system: name or group through, with the mapping %s', (mapping) => {
-    expect(authenticator({}, mapping).userValidationRules).toEqual(RULES)
+    expect(authenticator({}, mapping).userValidationRules).toEqual(
+      mapping === 'sub' ? [TRUST_DOMAIN_RULE, ...RULES] : RULES,
+    )
   })
 
   test('12.8: maps the username by claim with a prefix, or by expression, never both', () => {

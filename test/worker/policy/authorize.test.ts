@@ -106,7 +106,8 @@ describe('T-4: a registration matches by all of its selectors', () => {
     ['a pod of another cluster', { namespace: POD.namespace }, { cluster: 'west' }, false],
     ['a cluster whose name begins like it', { namespace: POD.namespace }, { cluster: 'eas' }, false],
   ])('%s', (_, selector, who, matches) => {
-    const decision = decide(east(registration('web', { selector })), ['k8s'], attestation(who))
+    const selectors = { namespace: POD.namespace, ...selector }
+    const decision = decide(east(registration('web', { selector: selectors })), ['k8s'], attestation(who))
     expect(typeof decision === 'string' ? decision : 'granted').toBe(matches ? 'granted' : 'registration_none')
   })
 
@@ -246,7 +247,7 @@ describe('for all policies', () => {
   const registrations = fc
     .record({
       clusters: fc.uniqueArray(fc.constantFrom('east', 'west'), { minLength: 1 }),
-      namespace: fc.option(names, { nil: undefined }),
+      namespace: names,
       serviceAccountName: fc.option(names, { nil: undefined }),
       podName: fc.option(names, { nil: undefined }),
       path: fc.constantFrom('/x', '/ns/{namespace}/sa/{serviceAccountName}', '/{cluster}/{podName}', '/y/{podUID}'),

@@ -261,8 +261,8 @@ describe('T-2: whose identity it is', () => {
     ['the same literal', '/web', '/web'],
     ['a literal that a variable can take', '/a/{podName}', '/a/web'],
     ['a literal that a selector gives', '/a/{namespace}', '/a/payments-namespace'],
-    ['two variables', '/{podUID}/x', '/{namespace}/x'],
-    ["the other cluster's name as a literal", '/{cluster}/x', '/{namespace}/x'],
+    ['two variables', '/{podUID}/x', '/{serviceAccountName}/x'],
+    ["the other cluster's name as a literal", '/{cluster}/x', '/{serviceAccountName}/x'],
   ])('two registrations of two clusters with %s are refused', (_, east, west) => {
     const problems = problemsOf(
       ...two,
@@ -271,7 +271,7 @@ describe('T-2: whose identity it is', () => {
         clusters: ['west'],
         audiences: ['a'],
         spiffeID: `spiffe://example.org${west}`,
-        ...(west.includes('{namespace}/x') && { selector: { serviceAccountName: 'web' } }),
+        ...(west.includes('{serviceAccountName}/x') && { selector: { namespace: 'payments-namespace' } }),
       }),
     )
     expect(problems).toEqual([`WorkloadRegistration two: spec.spiffeID: pods of east and west ${shared}`])
@@ -347,7 +347,7 @@ describe('T-2: an ID of the mapped shapes says what is attested', () => {
   })
 
   test('a literal namespace needs a selector that demands it', () => {
-    expect(given('/ns/payments-namespace/sa/checkout-account', { podName: 'web' })).toEqual([
+    expect(given('/ns/payments-namespace/sa/checkout-account', { namespace: 'other' })).toEqual([
       `WorkloadRegistration web: spec.spiffeID: ${attested}`,
     ])
   })

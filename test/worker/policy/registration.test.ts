@@ -22,7 +22,7 @@ test('D7: a registration that says little gives short-lived SVIDs for one audien
 
 test('a registration that says everything is taken at its word', () => {
   const spec = {
-    selector: { podName: 'web' },
+    selector: { namespace: 'shop', podName: 'web' },
     svidType: 'JWT',
     spiffeID: 'spiffe://example.org/web/{podUID}',
     audiences: ['a', 'b'],
@@ -32,7 +32,7 @@ test('a registration that says everything is taken at its word', () => {
     sharedIdentity: true,
   }
   expect(compiled(spec)).toMatchObject({
-    selector: { podName: 'web' },
+    selector: { namespace: 'shop', podName: 'web' },
     template: { segments: [{ literal: 'web' }, { variable: 'podUID' }] },
     audiences: ['a', 'b'],
     audienceCombinations: [new Set(['a', 'b'])],
@@ -48,7 +48,7 @@ describe('the schema', () => {
     ['T-2: an empty list of clusters', { clusters: [] }, 'spec.clusters: '],
     ['T-2: any cluster', { clusters: ['*'] }, 'spec.clusters.0: not a DNS label'],
     ['T-4: no selector', { selector: undefined }, 'spec.selector: '],
-    ['T-4: an empty selector', { selector: {} }, 'spec.selector: no selector at all would match everybody'],
+    ['T-4: an empty selector', { selector: {} }, 'spec.selector.namespace: '],
     ['T-4: a selector that is null', { selector: { namespace: null } }, 'spec.selector.namespace: '],
     ['T-4: any namespace', { selector: { namespace: '*' } }, 'spec.selector.namespace: not a Kubernetes name'],
     ['T-4: an empty namespace', { selector: { namespace: '' } }, 'spec.selector.namespace: not a Kubernetes name'],
@@ -90,9 +90,12 @@ describe('the schema', () => {
       expect(problemsOf(cluster('east'), registration('web', { ttlSeconds }))).toEqual([])
   })
 
-  test('T-4: each of the selectors is enough by itself', () => {
-    for (const selector of [{ namespace: 'a' }, { serviceAccountName: 'a.b' }, { podName: 'web-1' }])
-      expect(problemsOf(cluster('east'), registration('web', { selector }))).toEqual([])
+  test('T-4: a namespace is enough, and nothing is enough without it', () => {
+    expect(problemsOf(cluster('east'), registration('web', { selector: { namespace: 'a' } }))).toEqual([])
+    for (const selector of [{ serviceAccountName: 'a.b' }, { podName: 'web-1' }])
+      expect(problemsOf(cluster('east'), registration('web', { selector }))).toEqual([
+        expect.stringContaining('spec.selector.namespace: '),
+      ])
   })
 })
 

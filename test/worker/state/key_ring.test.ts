@@ -174,16 +174,19 @@ describe('12.11: a key in KMS that cannot be had', () => {
     vi.stubGlobal('fetch', kms.fetch)
   })
 
-  test('first in the list: signs nothing, and no other key takes its place', async () => {
-    const keys = ring(['awskms:alias/none', 'local:b'], newKeyState(), kms)
-    for (const alg of [null, 'ES256'] as const)
-      expect(await refusal(keys.signer(alg))).toEqual({
-        reason: 'signing_unavailable',
-        detail: 'key_unusable',
-        retryAfterSeconds: expect.any(Number),
-      })
-    expect(await publishedKids(keys)).toHaveLength(1)
-  })
+  test.each(['awskms:alias/none', 'awskms:alias/none?alg=ES256'])(
+    'first in the list, as %s: signs nothing, and no other key takes its place',
+    async (name) => {
+      const keys = ring([name, 'local:b'], newKeyState(), kms)
+      for (const alg of [null, 'ES256'] as const)
+        expect(await refusal(keys.signer(alg))).toEqual({
+          reason: 'signing_unavailable',
+          detail: 'key_unusable',
+          retryAfterSeconds: expect.any(Number),
+        })
+      expect(await publishedKids(keys)).toHaveLength(1)
+    },
+  )
 
   test('further down: does not stop the first', async () => {
     const keys = ring(['local:b', 'awskms:alias/none?alg=RS256'], newKeyState(), kms)
