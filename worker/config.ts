@@ -51,7 +51,9 @@ export function parseConfig(env: object, manifest: string, mode: Mode): Config {
   const variables = env as Record<string, unknown>
   const read = (name: string): string | null => {
     const value = variables[name]
-    return typeof value === 'string' && value !== '' ? value : null
+    if (typeof value !== 'string' || value === '') return null
+    if (name.startsWith('AWS_') && value !== value.trim()) problems.push(`${name}: has blanks around it`)
+    return value
   }
   const need = (name: string): string => {
     const value = read(name)
@@ -67,6 +69,7 @@ export function parseConfig(env: object, manifest: string, mode: Mode): Config {
   const trustDomain = parseTrustDomain(need('TRUST_DOMAIN'), problems)
   const signingKeys = parseSigningKeys(need('SIGNING_KEY'), mode, problems)
   const usesKms = signingKeys.some(({ keeper }) => keeper === 'awskms')
+  const sessionToken = usesKms ? read('AWS_SESSION_TOKEN') : null
   const kms = usesKms
     ? {
         region: need('AWS_REGION'),
@@ -74,7 +77,7 @@ export function parseConfig(env: object, manifest: string, mode: Mode): Config {
         credentials: {
           accessKeyId: need('AWS_ACCESS_KEY_ID'),
           secretAccessKey: need('AWS_SECRET_ACCESS_KEY'),
-          ...(read('AWS_SESSION_TOKEN') !== null && { sessionToken: need('AWS_SESSION_TOKEN') }),
+          ...(sessionToken !== null && { sessionToken }),
         },
       }
     : null

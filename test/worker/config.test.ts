@@ -254,3 +254,27 @@ test('T-12: for any set of broken variables exactly these are listed, and no val
     { numRuns: 300 },
   )
 })
+
+test('KM-12: a credential with a blank or newline around it is told at the start, not by KMS', () => {
+  expect(() =>
+    parseConfig(
+      {
+        ISSUER: 'https://issuer.example.org',
+        TRUST_DOMAIN: 'example.org',
+        SIGNING_KEY: 'awskms:alias/a',
+        AWS_REGION: 'eu-central-1\n',
+        AWS_ACCESS_KEY_ID: ' id',
+        AWS_SECRET_ACCESS_KEY: 'secret ',
+        AWS_SESSION_TOKEN: 'token',
+      },
+      '',
+      'production',
+    ),
+  ).toThrow(
+    new ConfigError([
+      'AWS_REGION: has blanks around it',
+      'AWS_ACCESS_KEY_ID: has blanks around it',
+      'AWS_SECRET_ACCESS_KEY: has blanks around it',
+    ]),
+  )
+})

@@ -29,7 +29,7 @@ const CertificateAuthority = z
   .string()
   .check(
     z.regex(
-      /^\s*(?:-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----\s*)+$/,
+      /^[ \r\n]*(?:-----BEGIN CERTIFICATE-----[\r\n]+MI[A-Za-z0-9+/=\r\n]+-----END CERTIFICATE-----[ \r\n]*)+$/,
       'not one or more PEM certificates',
     ),
   )

@@ -101,9 +101,7 @@ export class KeyState extends DurableObject {
     const answers = await Promise.all(references.map((reference) => this.#ask(reference, kms)))
     // From here on nothing waits, so no other announcement can come between.
     this.#withdraw(references.map(formatKeyReference), now)
-    const listed = references.map((reference, index) =>
-      this.#settle(formatKeyReference(reference), answers[index] ?? null),
-    )
+    const listed = references.map((reference, index) => this.#settle(reference, answers[index] ?? null))
     const withdrawn = this.#rows('where withdrawn_at is not null order by withdrawn_at desc, kid').map(storedKey)
     return { stamp: 'ours', listed, withdrawn }
   }
@@ -141,17 +139,19 @@ export class KeyState extends DurableObject {
     }
   }
 
-  #settle(name: string, answer: Announced | SigningError | null): ListedKey {
+  #settle(reference: KeyReference, answer: Announced | SigningError | null): ListedKey {
+    const name = formatKeyReference(reference)
     if (answer && !(answer instanceof SigningError)) this.#pin(name, answer)
     const row = this.#row(name)
     const key = row ? storedKey(row) : null
+    // A key has one algorithm, the one that it was announced with.
+    if (key && reference.alg !== null && reference.alg !== key.publicJwk.alg) return { key, failed: 'key_mismatch' }
     // A keeper that does not answer says nothing against a key that is pinned. Whether it can sign, signing will show.
     if (answer instanceof SigningError)
       return { key, failed: key && answer.code !== 'key_mismatch' ? null : answer.code }
     // The name stands for another key than it did (an alias was moved), or the key is listed under another name already.
-    // Or it is listed with another algorithm than it was announced with: a key has one.
-    const { kid, alg } = answer?.arn ? answer.publicJwk : (key?.publicJwk ?? {})
-    if (!key || kid !== key.publicJwk.kid || alg !== key.publicJwk.alg) return { key, failed: 'key_mismatch' }
+    if (!key || (answer?.arn && answer.publicJwk.kid !== key.publicJwk.kid)) return { key, failed: 'key_mismatch' }
+    if (answer?.arn && answer.publicJwk.alg !== key.publicJwk.alg) return { key, failed: 'key_mismatch' }
     this.#compared.add(name)
     return { key, failed: null }
   }

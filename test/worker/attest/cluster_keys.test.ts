@@ -21,6 +21,7 @@ import { makeTokenKey, respelledKeys, type TokenKey } from '../../support/tokens
 import { Background, LogBook } from '../issuer.ts'
 
 const FRESH = 300
+const HOUR = 3600
 const DAY = 86_400
 const COOLDOWN = 30
 const FIRST_COOLDOWN = 5
@@ -181,6 +182,47 @@ describe('keys that are fetched', () => {
       expect([await find(keys, other.kid), await find(keys, cluster.key.kid)]).toEqual([false, true])
     },
   )
+})
+
+describe('keys that are an hour old', () => {
+  test('are renewed before they are used: one that its cluster has dropped is not taken', async () => {
+    const { cluster, keys } = await serving()
+    const { kid: old } = cluster.key
+    await find(keys, old)
+    cluster.keys.splice(0, 1, pool[1] as TokenKey)
+    clock.advance(HOUR)
+    expect(await find(keys, old)).toBe(true)
+    await background.settled()
+    await find(keys, cluster.key.kid)
+    cluster.keys.splice(0, 1, pool[2] as TokenKey)
+    clock.advance(HOUR + 1)
+    expect([await find(keys, pool[1]?.kid ?? ''), await find(keys, cluster.key.kid)]).toEqual([false, true])
+    expect(network.requests).toHaveLength(3)
+  })
+
+  test('D6: are used all the same while their source is down, and it is asked no more than usual', async () => {
+    const { cluster, keys } = await serving()
+    await find(keys, cluster.key.kid)
+    network.serve(jwksUrl(cluster), text('', '', 500))
+    clock.advance(HOUR + 1)
+    for (let second = 0; second < 60; second++) {
+      expect(await find(keys, cluster.key.kid)).toBe(true)
+      clock.advance(1)
+    }
+    expect(network.requests).toHaveLength(3)
+  })
+
+  test('are renewed once for all who need them, and a failure is logged once', async () => {
+    const { cluster, keys } = await serving()
+    await find(keys, cluster.key.kid)
+    const { answer, release } = held(text('', '', 500))
+    network.serve(jwksUrl(cluster), answer)
+    clock.advance(HOUR + 1)
+    const asked = Array.from({ length: 100 }, () => find(keys, cluster.key.kid))
+    release()
+    expect(new Set(await Promise.all(asked))).toEqual(new Set([true]))
+    expect([network.requests.length, reasons()]).toEqual([2, ['fetch failed: status 500']])
+  })
 })
 
 describe('a kid that is not known', () => {

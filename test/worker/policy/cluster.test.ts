@@ -145,3 +145,13 @@ describe('the schema', () => {
     expect(problemsOf(cluster('east', { audiences: ['~"\\!'.repeat(128)] }))).toEqual([])
   })
 })
+
+test.each(['AAAA', 'MIIB\u2028', '\ufeffMIIB', 'MIIB\u00a0'])(
+  'AC-2: a CA that kube-apiserver would not parse is refused: %j',
+  (body) => {
+    const certificateAuthority = `-----BEGIN CERTIFICATE-----\n${body}\n-----END CERTIFICATE-----\n`
+    expect(problemsOf(cluster('east', { apiServer: { certificateAuthority } }))).toEqual([
+      'Cluster east: spec.apiServer.certificateAuthority: not one or more PEM certificates',
+    ])
+  },
+)

@@ -292,6 +292,39 @@ describe('T-17: what an isolate knows of its keys is a lease', () => {
     expect(await refusal(keys.signer(null))).toMatchObject({ reason: 'keys_unavailable' })
   })
 
+  test('it signs for four minutes without the state, and its documents are good for a day', async () => {
+    const state = new Asked()
+    const keys = ring(['local:a'], state)
+    const kid = await kidOf(keys)
+    state.down = true
+    clock.advance(240)
+    expect(await kidOf(keys)).toBe(kid)
+    clock.advance(1)
+    expect(await refusal(keys.signer(null))).toMatchObject({ reason: 'keys_unavailable', retryAfterSeconds: 5 })
+    clock.advance(24 * HOUR - 241)
+    expect(await publishedKids(keys)).toEqual([kid])
+    clock.advance(1)
+    expect(await refusal(keys.published())).toMatchObject({ reason: 'keys_unavailable' })
+    state.down = false
+    expect([await kidOf(keys), await publishedKids(keys)]).toEqual([kid, [kid]])
+  })
+
+  test('it is renewed every minute in the background, and every 10 s while that fails, which is logged', async () => {
+    const state = new Asked()
+    const keys = ring(['local:a'], state)
+    const times: number[] = []
+    for (let second = 0; second <= 200; second++) {
+      if (second === 100) state.down = true
+      const before = state.times
+      await keys.signer(null)
+      await background.settled()
+      if (state.times > before) times.push(second)
+      clock.advance(1)
+    }
+    expect(times).toEqual([0, 60, 120, 130, 140, 150, 160, 170, 180, 190, 200])
+    expect(book.events).toEqual(Array(9).fill({ event: 'keys_not_renewed', detail: 'key state: TypeError' }))
+  })
+
   test('12.6: a token of an isolate with the old list can be verified to its end with the keys of one with the new list', async () => {
     const state = newKeyState()
     const [old, replaced] = [ring(['local:a'], state), ring(['local:b'], state)]

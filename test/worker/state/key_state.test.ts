@@ -376,6 +376,20 @@ describe('T-15: a key in KMS', () => {
     }
   })
 
+  test('that is listed with another algorithm than it was announced with does not sign with the old one', async () => {
+    const { announce } = keyState(kms)
+    await aliased('alias/rsa', 'RSA_2048')
+    const before = await announce(['awskms:alias/rsa'])
+    for (const later of [10, 20, 30]) {
+      // What the operator lists needs no answer of KMS to be compared.
+      kms.trouble = later === 30 ? troubles.failsInside : null
+      const changed = await announce(['awskms:alias/rsa?alg=PS256'], NOW + later)
+      expect([failures(changed), published(changed)]).toEqual([['key_mismatch'], published(before)])
+    }
+    kms.trouble = null
+    expect(await announce(['awskms:alias/rsa'], NOW + 40)).toEqual(before)
+  })
+
   test('that comes back under another name is still the same', async () => {
     const { announce } = keyState(kms)
     const arn = await aliased('alias/a')
