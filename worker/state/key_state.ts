@@ -67,6 +67,8 @@ export class KeyState extends DurableObject {
   readonly #sql = this.ctx.storage.sql
   /** Keys that this object has compared with their keeper since it woke up. */
   readonly #compared = new Set<string>()
+  /** Names that turned out to stand for another key. A keeper that falls silent afterwards takes nothing of that back. */
+  readonly #mismatched = new Set<string>()
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env)
@@ -147,11 +149,17 @@ export class KeyState extends DurableObject {
     // A key has one algorithm, the one that it was announced with.
     if (key && reference.alg !== null && reference.alg !== key.publicJwk.alg) return { key, failed: 'key_mismatch' }
     // A keeper that does not answer says nothing against a key that is pinned. Whether it can sign, signing will show.
-    if (answer instanceof SigningError)
+    if (answer instanceof SigningError) {
+      if (this.#mismatched.has(name)) return { key, failed: 'key_mismatch' }
       return { key, failed: key && answer.code !== 'key_mismatch' ? null : answer.code }
+    }
     // The name stands for another key than it did (an alias was moved), or the key is listed under another name already.
-    if (!key || (answer?.arn && answer.publicJwk.kid !== key.publicJwk.kid)) return { key, failed: 'key_mismatch' }
-    if (answer?.arn && answer.publicJwk.alg !== key.publicJwk.alg) return { key, failed: 'key_mismatch' }
+    const { kid, alg } = answer?.arn ? answer.publicJwk : (key?.publicJwk ?? {})
+    if (!key || kid !== key.publicJwk.kid || alg !== key.publicJwk.alg) {
+      this.#mismatched.add(name)
+      return { key, failed: 'key_mismatch' }
+    }
+    this.#mismatched.delete(name)
     this.#compared.add(name)
     return { key, failed: null }
   }

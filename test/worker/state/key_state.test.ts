@@ -390,6 +390,18 @@ describe('T-15: a key in KMS', () => {
     expect(await announce(['awskms:alias/rsa'], NOW + 40)).toEqual(before)
   })
 
+  test('12.11: whose alias was moved does not sign again because KMS falls silent', async () => {
+    const { announce, restart } = keyState(kms)
+    await aliased('alias/a')
+    await announce(['awskms:alias/a'])
+    await restart()
+    await aliased('alias/a')
+    await announce(['awskms:alias/a'])
+    kms.trouble = troubles.failsInside
+    expect(failures(await announce(['awskms:alias/a'], NOW + 10))).toEqual(['key_mismatch'])
+    kms.trouble = null
+  })
+
   test('that comes back under another name is still the same', async () => {
     const { announce } = keyState(kms)
     const arn = await aliased('alias/a')
