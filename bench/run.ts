@@ -1,5 +1,5 @@
 /**
- * node bench/run.ts [--rounds 12] [--seconds 2] [--connections 32] [--starts 15] [--json]
+ * node bench/run.ts [--rounds 20] [--seconds 1] [--connections 32] [--starts 15] [--json]
  *
  * The worker next to the least that it could cost, in the same run and in alternating rounds. README.md has the method
  * and what came out.
@@ -47,7 +47,7 @@ interface Round {
 }
 
 /** Until the runtime has compiled what it will compile. */
-const WARM_UP_ROUNDS = 2
+const WARM_UP_ROUNDS = 4
 
 process.chdir(resolve(import.meta.dirname, '..'))
 const scratch = mkdtempSync(join(tmpdir(), 'spiffe-edge-bench-'))
@@ -71,6 +71,7 @@ async function main(): Promise<void> {
   const auditLinesBefore = countAuditLines()
   let exchanges = 0
   const measured: Round[][] = comparisons.map(() => [])
+  const before = machineTime()
   for (let round = -WARM_UP_ROUNDS; round < options.rounds; round++) {
     say(round < 0 ? 'warming up' : `round ${round + 1} of ${options.rounds}`)
     for (const [index, comparison] of comparisons.entries()) {
@@ -79,6 +80,7 @@ async function main(): Promise<void> {
       if (round >= 0) measured[index]?.push(sample)
     }
   }
+  const after = machineTime()
   const auditLines = countAuditLines() - auditLinesBefore
   if (auditLines !== exchanges) throw new Error(`${exchanges} exchanges have left ${auditLines} audit lines`)
   await product.stop()
@@ -89,6 +91,7 @@ async function main(): Promise<void> {
     machine: `${cpus().length} × ${cpus()[0]?.model}, Linux ${release()}`,
     workerd: (createRequire(import.meta.url)('workerd/package.json') as { version: string }).version,
     options,
+    stolen: (after.stolen - before.stolen) / (after.all - before.all),
     comparisons: comparisons.map(({ name, goal, baseline }, index) => {
       const rounds = measured[index] ?? []
       return { name, goal, baseline: baseline.name, ...summarize(rounds), rounds }
@@ -104,8 +107,8 @@ async function main(): Promise<void> {
 function readOptions(): Options & { json: boolean } {
   const { values } = parseArgs({
     options: {
-      rounds: { type: 'string', default: '12' },
-      seconds: { type: 'string', default: '2' },
+      rounds: { type: 'string', default: '20' },
+      seconds: { type: 'string', default: '1' },
       connections: { type: 'string', default: '32' },
       starts: { type: 'string', default: '15' },
       json: { type: 'boolean', default: false },
@@ -163,6 +166,13 @@ async function measure({ name, server, requests }: Side, { connections, seconds 
   }
 }
 
+/** Time of all cores, in ticks, and how much of it the host gave to others: a run with more than a few percent is noise. */
+function machineTime(): { all: number; stolen: number } {
+  const [, ...ticks] = readFileSync('/proc/stat', 'utf8').split('\n', 1)[0]?.split(/\s+/).map(Number) ?? []
+  // user, nice, system, idle, iowait, irq, softirq, steal; what guests got is in the first two already.
+  return { all: ticks.slice(0, 8).reduce((sum, value) => sum + value, 0), stolen: ticks[7] ?? 0 }
+}
+
 /** Every exchange is written down, or the bench measures something else than the product. */
 function countAuditLines(): number {
   return readFileSync(productLog(scratch), 'utf8').split('"event":"decision"').length - 1
@@ -213,6 +223,7 @@ function print(report: {
   machine: string
   workerd: string
   options: Options
+  stolen: number
   comparisons: readonly (ReturnType<typeof summarize> & {
     name: string
     goal: number
@@ -223,9 +234,10 @@ function print(report: {
   startUp: { product: readonly number[]; constant: readonly number[] }
   bundles: readonly string[]
 }): void {
-  const { machine, workerd, options, comparisons, exchanges, startUp, bundles } = report
+  const { machine, workerd, options, stolen, comparisons, exchanges, startUp, bundles } = report
   const { rounds, seconds, connections } = options
   console.log(`${machine}; workerd ${workerd}; ${rounds} rounds of ${seconds} s, ${connections} connections`)
+  console.log(`${(100 * stolen).toFixed(1)} % of the machine's time was stolen`)
   for (const { name, goal, baseline, product, baselineMedians, ratio, rounds: raw } of comparisons) {
     const rows = raw.map(({ product: ours, baseline: theirs }) => [ours, theirs] as const)
     console.log(`\n${name.padEnd(10)} product: rps  CPU µs   ${baseline}: rps  CPU µs   ratio: rps    CPU`)

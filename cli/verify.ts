@@ -23,7 +23,7 @@ async function verify(argv: string[]): Promise<object> {
   const { issuer, trustDomain, audience } = readArguments(argv)
   const token = tokenIn(await text(process.stdin))
   const jwks = await fetchJwks(await discoverJwksUri(issuer, true))
-  const { keys } = await readKeySet(jwks, Object.keys(ALGORITHMS) as AlgorithmName[])
+  const keys = await readKeySet(jwks, Object.keys(ALGORITHMS) as AlgorithmName[])
   const svid = await verifyJwtSvid(token, { trustDomain, issuer, audience, keys }, Math.floor(Date.now() / 1000))
   return {
     spiffe_id: svid.spiffeId.toString(),

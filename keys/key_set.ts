@@ -16,10 +16,12 @@ export class KeySetError extends Error {
   override readonly name = 'KeySetError'
 }
 
-export interface KeySet {
-  readonly keys: ReadonlyMap<string, VerificationKey>
-  /** One text for each `kid` and one for each key, by which two sets can be told to share one. */
-  readonly marks: ReadonlySet<string>
+/** By `kid`. */
+export type KeySet = ReadonlyMap<string, IssuerKey>
+
+export interface IssuerKey extends VerificationKey {
+  /** The same text for the same key, under whatever `kid`, by which two sets can be told to share it. */
+  readonly mark: string
 }
 
 /**
@@ -31,8 +33,7 @@ export interface KeySet {
  */
 export async function readKeySet(jwks: readonly unknown[], algorithms: readonly AlgorithmName[]): Promise<KeySet> {
   if (jwks.length > MAX_KEYS) throw new KeySetError('the JWKS has too many keys')
-  const keys = new Map<string, VerificationKey>()
-  const marks = new Set<string>()
+  const keys = new Map<string, IssuerKey>()
   for (const entry of jwks) {
     if (typeof entry !== 'object' || entry === null) throw new KeySetError('the JWKS holds something that is no key')
     const jwk = entry as JsonWebKey & { kid?: unknown }
@@ -40,22 +41,23 @@ export async function readKeySet(jwks: readonly unknown[], algorithms: readonly 
     const key = await verificationKey(jwk)
     if (!key || typeof jwk.kid !== 'string' || !algorithms.includes(key.alg)) continue
     if (keys.has(jwk.kid)) throw new KeySetError('the JWKS has one kid twice')
-    keys.set(jwk.kid, key)
-    for (const mark of keyMarks(jwk)) marks.add(mark)
+    keys.set(jwk.kid, { ...key, mark: keyMark(jwk) })
   }
   if (keys.size === 0) throw new KeySetError('the JWKS has no key that can be used')
-  return { keys, marks }
+  return keys
 }
 
-/** Whether a JWK gives away a secret: `d` of a key pair, `k` of a shared key (RFC 7518 §6). */
+/** Members that give away a secret: of a key pair, or a shared key. Two primes are as good as the private exponent. */
+const PRIVATE_MEMBERS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k'] as const
+
+/** @see [RFC 7518 §6](https://www.rfc-editor.org/rfc/rfc7518#section-6) */
 export function isPrivate(jwk: JsonWebKey): boolean {
-  return jwk.d !== undefined || jwk.k !== undefined
+  return PRIVATE_MEMBERS.some((name) => jwk[name] !== undefined)
 }
 
-/** What two key sets must not have in common: the `kid`, and the key itself under whatever name. */
-export function keyMarks(jwk: JsonWebKey & { kid?: unknown }): readonly string[] {
-  const members = keyMembers(jwk)
-  return [`kid ${jwk.kid}`, ...(members ? [JSON.stringify(members)] : [])]
+/** @returns the same text for the same key, whatever its `kid` */
+export function keyMark(jwk: JsonWebKey): string {
+  return JSON.stringify(keyMembers(jwk) ?? jwk)
 }
 
 /**

@@ -28,7 +28,11 @@ export function createApp(deps: AppDeps): Hono {
 
   read(PATHS.discovery, async ({ req }) => servePublicDocument(req.raw, (await deps.keyRing.published()).discovery))
   read(PATHS.jwks, async ({ req }) => servePublicDocument(req.raw, (await deps.keyRing.published()).jwks))
-  read(PATHS.structuredAuth, ({ req }) => structuredAuth(req.raw, deps.config))
+  read(PATHS.structuredAuth, async ({ req }) => {
+    // Nobody is pointed at an issuer that has no keys to show, or whose storage is another's (T-12).
+    await deps.keyRing.published()
+    return structuredAuth(req.raw, deps.config)
+  })
   app.post(at(PATHS.token), ({ req }) => exchangeToken(req.raw, deps))
   app.all(at(PATHS.token), () => methodNotAllowed('POST'))
   // Answers as long as the process does; ready means that a token could be signed.

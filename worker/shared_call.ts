@@ -22,7 +22,7 @@ export class SharedCall<T> {
    */
   async run(call: () => Promise<T>, waitUntil: (promise: Promise<unknown>) => void): Promise<T> {
     for (let pending = this.#pending; pending; pending = this.#pending === pending ? null : this.#pending) {
-      const outcome = await settledOrLate(pending)
+      const outcome = await settledOrLate(pending, JOIN_TIMEOUT_MS)
       if (outcome) return outcome.value
     }
     const own = call().finally(() => {
@@ -34,10 +34,10 @@ export class SharedCall<T> {
   }
 }
 
-/** Resolves to null when the time is up. */
-async function settledOrLate<T>(promise: Promise<T>): Promise<{ value: T } | null> {
+/** @returns what `promise` settles to, wrapped, or null when the time is up */
+export async function settledOrLate<T>(promise: Promise<T>, timeoutMs: number): Promise<{ value: T } | null> {
   const { promise: late, resolve } = Promise.withResolvers<null>()
-  const timer = setTimeout(resolve, JOIN_TIMEOUT_MS, null)
+  const timer = setTimeout(resolve, timeoutMs, null)
   try {
     return await Promise.race([promise.then((value) => ({ value })), late])
   } finally {

@@ -149,7 +149,7 @@ describe.skipIf(missing('go'))('the verifier, and the real ones', () => {
     })
 
   async function verifier(): Promise<(token: string) => Promise<boolean>> {
-    const { keys } = await readKeySet(issuer.jwks, ALGORITHM_NAMES)
+    const keys = await readKeySet(issuer.jwks, ALGORITHM_NAMES)
     const expected: JwtSvidExpectation = {
       trustDomain: TrustDomain.parse('example.org'),
       issuer: issuer.url,

@@ -115,7 +115,7 @@ export class TestIssuer {
 
   /** @returns the header and claims of a token that is signed with one of the published keys */
   async read(token: string) {
-    const { keys } = await readKeySet(JSON.parse(await this.publishedJwks()).keys, ['ES256', 'RS256', 'ES384'])
+    const keys = await readKeySet(JSON.parse(await this.publishedJwks()).keys, ['ES256', 'RS256', 'ES384'])
     const jws = parseJwt(token)
     const key = keys.get(jws.header.kid)
     if (!key || !(await verifyCompact(jws, key))) throw new TypeError('not signed with a published key')

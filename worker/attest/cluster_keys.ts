@@ -6,8 +6,7 @@
  */
 
 import type { AlgorithmName } from '../../keys/algorithms.ts'
-import type { VerificationKey } from '../../keys/jws.ts'
-import { type KeySet, KeySetError, keyMarks, readKeySet } from '../../keys/key_set.ts'
+import { type IssuerKey, type KeySet, KeySetError, keyMark, readKeySet } from '../../keys/key_set.ts'
 import { FETCH_TIMEOUT_MS, FetchError } from '../fetch_json.ts'
 import { discoverJwksUri, fetchJwks } from '../oidc/relying_party.ts'
 import type { Cluster } from '../policy/cluster.ts'
@@ -39,17 +38,35 @@ export interface ClusterKeysDeps {
 }
 
 /**
- * Which cluster has which keys. A `kid` or key that stands in two clusters' sets would let one of them speak for the
- * other, so the second to bring it is refused its whole set (T-3).
+ * Which cluster speaks with which key. One key speaks for one cluster: if two had it, each could speak for the other (T-3).
+ *
+ * A public key can be written into any set, so a set proves nothing. What proves a key is a token that was signed with it,
+ * or the operator, who has written it into a record (docs/adr/0003).
  */
 export class KeyClaims {
-  readonly #marks = new Map<string, ReadonlySet<string>>()
+  readonly #claimed = new Map<string, Set<string>>()
 
-  /** @returns whether no other cluster has any of the keys, which from then on are `cluster`'s in place of its former ones */
-  claim(cluster: string, marks: ReadonlySet<string>): boolean {
-    for (const [other, taken] of this.#marks) if (other !== cluster && !taken.isDisjointFrom(marks)) return false
-    this.#marks.set(cluster, marks)
-    return true
+  /** @returns the name of the cluster that the key is, which is `cluster` if nobody has claimed it before */
+  claim(cluster: string, mark: string): string {
+    const owner = this.otherOwner(cluster, [mark])
+    if (owner !== null) return owner
+    const own = this.#claimed.get(cluster)
+    if (own) own.add(mark)
+    else this.#claimed.set(cluster, new Set([mark]))
+    return cluster
+  }
+
+  /** @returns the name of another cluster that has claimed one of the keys, or null */
+  otherOwner(cluster: string, marks: Iterable<string>): string | null {
+    const wanted = new Set(marks)
+    for (const [other, claimed] of this.#claimed) if (other !== cluster && !claimed.isDisjointFrom(wanted)) return other
+    return null
+  }
+
+  /** Gives up every claim of `cluster` but those on `marks`. */
+  retain(cluster: string, marks: Iterable<string>): void {
+    const claimed = this.#claimed.get(cluster)
+    if (claimed) this.#claimed.set(cluster, claimed.intersection(new Set(marks)))
   }
 }
 
@@ -57,7 +74,7 @@ export class ClusterKeys {
   readonly #cluster: Cluster
   readonly #deps: ClusterKeysDeps
   readonly #refreshing = new SharedCall<void>()
-  #set: { readonly keys: KeySet['keys']; readonly fetchedAt: number } | null = null
+  #set: { readonly keys: KeySet; readonly fetchedAt: number } | null = null
   #attemptedAt = Number.NEGATIVE_INFINITY
 
   constructor(cluster: Cluster, deps: ClusterKeysDeps) {
@@ -65,20 +82,30 @@ export class ClusterKeys {
     this.#deps = deps
     // What is written into a record is that cluster's, whoever comes first with another set (T-3).
     if (cluster.keySource.from === 'inline')
-      deps.claims.claim(cluster.name, new Set(cluster.keySource.keys.flatMap(keyMarks)))
+      for (const jwk of cluster.keySource.keys) deps.claims.claim(cluster.name, keyMark(jwk))
   }
 
   /**
    * @returns the key with that `kid`, or null if the cluster has none
    * @throws Refusal `cluster_keys_unavailable` if nothing usable is known of the cluster's keys
    */
-  async find(kid: string): Promise<VerificationKey | null> {
+  async find(kid: string): Promise<IssuerKey | null> {
     const age = this.#age()
     if (age > STALE_SECONDS || !this.#set?.keys.has(kid)) await this.#refresh()
     else if (age > FRESH_SECONDS) this.#deps.waitUntil(this.#refresh())
     if (!this.#set || this.#age() > USABLE_SECONDS)
       throw new Refusal('cluster_keys_unavailable', `no keys of cluster ${this.#cluster.name}`, FIRST_COOLDOWN_SECONDS)
     return this.#set.keys.get(kid) ?? null
+  }
+
+  /**
+   * Takes a key as this cluster's own, on the evidence of a token of this cluster that was signed with it.
+   *
+   * @throws Refusal `token_key` if it has been proven to be another cluster's
+   */
+  prove({ mark }: IssuerKey): void {
+    const owner = this.#deps.claims.claim(this.#cluster.name, mark)
+    if (owner !== this.#cluster.name) throw new Refusal('token_key', `the key is that of cluster ${owner}`)
   }
 
   #age(): number {
@@ -97,9 +124,14 @@ export class ClusterKeys {
 
   async #load(): Promise<void> {
     try {
-      const { keys, marks } = await readKeySet(await this.#fetchKeySet(), CLUSTER_ALGORITHMS)
-      if (!this.#deps.claims.claim(this.#cluster.name, marks))
-        throw new KeySetError('a key or kid is another cluster’s')
+      const keys = await readKeySet(await this.#fetchKeySet(), CLUSTER_ALGORITHMS)
+      const { name, keySource } = this.#cluster
+      const marks = keys
+        .values()
+        .map(({ mark }) => mark)
+        .toArray()
+      if (this.#deps.claims.otherOwner(name, marks) !== null) throw new KeySetError('a key is another cluster’s')
+      if (keySource.from !== 'inline') this.#deps.claims.retain(name, marks)
       this.#set = { keys, fetchedAt: this.#deps.now() }
     } catch (error) {
       const known = error instanceof FetchError || error instanceof KeySetError

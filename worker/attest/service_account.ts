@@ -74,6 +74,7 @@ export class ServiceAccountAttestor {
     if (!pod && cluster.requireBoundPod) throw new Refusal('token_unbound', 'bound to no pod')
     if (expiresAt - claims.iat > cluster.maxTokenLifetimeSeconds)
       throw new Refusal('token_lifetime', `made to live more than ${cluster.maxTokenLifetimeSeconds} s`)
+    keys.prove(key)
     return {
       door,
       cluster: cluster.name,

@@ -62,7 +62,8 @@ function parseObjects(text: string, problems: string[]): z.infer<typeof Manifest
   const documents = parseAllDocuments(text, { version: '1.2', schema: 'core', strict: true, uniqueKeys: true })
   if (!Array.isArray(documents)) return objects
   for (const [index, document] of documents.entries()) {
-    const [error] = document.errors
+    // A warning is about something that is not taken as it was meant: a tag, or another version of YAML.
+    const [error] = [...document.errors, ...document.warnings]
     if (error) {
       problems.push(`document ${index + 1}: not YAML: ${error.code} at line ${error.linePos?.[0].line ?? '?'}`)
       continue

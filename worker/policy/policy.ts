@@ -1,6 +1,6 @@
 /** What the worker decides by, and what must hold between its parts, beyond the schema of each. */
 
-import { isCanonical, isPrivate, keyMarks } from '../../keys/key_set.ts'
+import { isCanonical, isPrivate, keyMark } from '../../keys/key_set.ts'
 import { endpointUrlProblem } from '../endpoint_url.ts'
 import type { TrustDomain } from '../spiffe/id.ts'
 import { isReserved } from '../spiffe/reserved.ts'
@@ -34,6 +34,7 @@ export function checkPolicy(policy: Policy, context: ManifestContext): string[] 
       checkCluster(cluster, context).map((problem) => `Cluster ${cluster.name}: ${problem}`),
     ),
     ...checkClusterAudiences(clusters, context),
+    ...checkKeySources(clusters),
     ...checkInlineKeys(clusters),
     ...policy.registrations.flatMap((registration) =>
       checkRegistration(registration, policy, context).map(
@@ -42,6 +43,19 @@ export function checkPolicy(policy: Policy, context: ManifestContext): string[] 
     ),
     ...checkSharedIdentities(policy.registrations),
   ]
+}
+
+/** T-3: two clusters that publish at one place have one set of keys, and each could speak for the other. */
+function checkKeySources(clusters: readonly Cluster[]): string[] {
+  const owners = new Map<string, string>()
+  return clusters.flatMap(({ name, issuer, keySource }) => {
+    if (keySource.from === 'inline') return []
+    const [field, place] =
+      keySource.from === 'url' ? ['spec.jwks.url', keySource.url] : ['spec.jwks.discovery', `discovery of ${issuer}`]
+    const owner = owners.get(place)
+    owners.set(place, name)
+    return owner === undefined ? [] : [`Cluster ${name}: ${field}: the keys would be those of Cluster ${owner}`]
+  })
 }
 
 function checkCluster({ issuer, keySource }: Cluster, context: ManifestContext): string[] {
@@ -95,7 +109,7 @@ function checkInlineKeys(clusters: readonly Cluster[]): string[] {
       if (isPrivate(jwk)) problems.push(`Cluster ${name}: spec.jwks.inline: holds a private key`)
       const { kid } = jwk as { kid?: unknown }
       if (typeof kid !== 'string' || kid === '') problems.push(`Cluster ${name}: spec.jwks.inline: a key has no kid`)
-      for (const mark of keyMarks(jwk)) {
+      for (const mark of [`kid ${kid}`, keyMark(jwk)]) {
         const owner = owners.get(mark)
         if (owner !== undefined)
           problems.push(`Cluster ${name}: spec.jwks.inline: a key or kid stands in Cluster ${owner} too`)
@@ -131,6 +145,10 @@ function checkRegistration(registration: Registration, policy: Policy, context: 
     podUID: 'any-uid',
   }
   const id = registration.template.expand(policy.trustDomain, standIns)
+  if (clusters.length > 1 && isServiceAccountId(registration.template) && !registration.sharedIdentity)
+    problems.push(
+      'spec.spiffeID: with several clusters, /ns/…/sa/… does not say whose: begin with /cluster/{cluster}, or set sharedIdentity',
+    )
   if (id === null) problems.push('spec.spiffeID: is too long')
   else if (isReserved(id)) problems.push('spec.spiffeID: is reserved')
   else if (!agreesWithFacts(id, standIns))
@@ -157,6 +175,15 @@ function checkSharedIdentities(registrations: readonly Registration[]): string[]
         )
     }
   return [...problems]
+}
+
+/** Whether the AuthenticationConfiguration would map the IDs to names that do not say which cluster they are of (T-2). */
+function isServiceAccountId({ segments }: Registration['template']): boolean {
+  const literal = (index: number) => {
+    const segment = segments[index]
+    return segment && 'literal' in segment ? segment.literal : null
+  }
+  return segments.length === 4 && literal(0) === 'ns' && literal(2) === 'sa'
 }
 
 /** The path's segments as far as the registration fixes them; null is anything. */

@@ -24,7 +24,7 @@ export const RegistrationManifest = z.strictObject({
     clusters: z.array(ClusterName).check(z.minLength(1)),
     selector: z.strictObject({
       namespace: KubernetesName,
-      serviceAccountName: z.optional(KubernetesName),
+      serviceAccountName: KubernetesName,
       podName: z.optional(KubernetesName),
     }),
     spiffeID: z.optional(z.string()),

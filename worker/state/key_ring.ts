@@ -10,7 +10,7 @@ import type { Log } from '../audit.ts'
 import { renderDiscovery } from '../oidc/discovery.ts'
 import { type PublicDocument, publicDocument } from '../oidc/public_document.ts'
 import { Refusal } from '../refusal.ts'
-import { SharedCall } from '../shared_call.ts'
+import { SharedCall, settledOrLate } from '../shared_call.ts'
 import { type Announcement, type KeyState, type ListedKey, SIGNING_LEASE_SECONDS, type Stamp } from './key_state.ts'
 
 /** How old a copy may be before it is renewed, in the background. Isolates with another list than ours show by then. */
@@ -20,6 +20,10 @@ const RETRY_SECONDS = 10
 /** A copy that is older is not published either. Until then verifiers are better off with it than without. */
 const PUBLISHING_LEASE_SECONDS = 86_400
 const RETRY_AFTER_SECONDS = 5
+/** For the state to answer. It may have to ask KMS for a key that it does not know yet. */
+const STATE_TIMEOUT_MS = 5500
+/** How long a failure is the answer to everybody while there is no copy: requests must not pile up on a state in trouble. */
+const FAILURE_SECONDS = 2
 
 /** What the outside world is to this module. */
 export interface KeyRingDeps {
@@ -49,8 +53,8 @@ interface Snapshot {
   readonly signingKeys: readonly SigningKey[]
   /** null while there is no key at all. */
   readonly published: PublishedDocuments | null
-  /** Seconds since the epoch. */
-  readonly loadedAt: number
+  /** Seconds since the epoch, when the state was asked: what it said was true then, and may have changed before it arrived. */
+  readonly askedAt: number
 }
 
 export class KeyRing {
@@ -59,6 +63,7 @@ export class KeyRing {
   #snapshot: Snapshot | null = null
   /** Seconds since the epoch. */
   #renewAt = 0
+  #failure: { readonly refusal: Refusal; readonly until: number } | null = null
 
   constructor(deps: KeyRingDeps) {
     this.#deps = deps
@@ -89,7 +94,10 @@ export class KeyRing {
 
   async #current(leaseSeconds: number): Promise<Snapshot> {
     const { now, waitUntil, log } = this.#deps
-    if (!this.#snapshot || now() - this.#snapshot.loadedAt > leaseSeconds) return this.#load()
+    if (!this.#snapshot || now() - this.#snapshot.askedAt > leaseSeconds) {
+      if (this.#failure && now() < this.#failure.until) throw this.#failure.refusal
+      return this.#load()
+    }
     if (now() >= this.#renewAt) {
       this.#renewAt = now() + RETRY_SECONDS
       waitUntil(this.#load().catch((error: Refusal) => log({ event: 'keys_not_renewed', detail: error.detail })))
@@ -98,24 +106,35 @@ export class KeyRing {
   }
 
   async #load(): Promise<Snapshot> {
-    this.#snapshot = await this.#loading.run(async () => {
-      const { stamp, references, kms, keyState, now } = this.#deps
-      const announcement = await keyState()
-        .announce(stamp, references, kms, now())
-        .catch((error: Error) => {
-          throw unavailable(`key state: ${error.name}`)
-        })
-      if (announcement.stamp === 'foreign')
-        throw unavailable(`the storage belongs to another ${announcement.field}: give this worker a storage of its own`)
-      return this.#open(announcement)
-    }, this.#deps.waitUntil)
-    const complete = this.#snapshot.signingKeys.every(({ signer }) => typeof signer !== 'string')
-    this.#renewAt = this.#deps.now() + (complete ? RENEW_SECONDS : RETRY_SECONDS)
-    return this.#snapshot
+    const { now, waitUntil } = this.#deps
+    try {
+      const snapshot = await this.#loading.run(() => this.#ask(), waitUntil)
+      // A call that was given up may still come in, after a later one.
+      if (!this.#snapshot || snapshot.askedAt >= this.#snapshot.askedAt) this.#snapshot = snapshot
+      const complete = snapshot.signingKeys.every(({ signer }) => typeof signer !== 'string')
+      this.#renewAt = now() + (complete ? RENEW_SECONDS : RETRY_SECONDS)
+      return this.#snapshot
+    } catch (error) {
+      const refusal = error instanceof Refusal ? error : unavailable(`key state: ${(error as Error).name}`)
+      this.#failure = { refusal, until: now() + FAILURE_SECONDS }
+      throw refusal
+    }
   }
 
-  async #open({ listed, withdrawn }: Extract<Announcement, { stamp: 'ours' }>): Promise<Snapshot> {
-    const { references, log, now } = this.#deps
+  async #ask(): Promise<Snapshot> {
+    const { stamp, references, kms, keyState, now } = this.#deps
+    const askedAt = now()
+    const asking: Promise<Announcement> = keyState().announce(stamp, references, kms, askedAt)
+    const outcome = await settledOrLate(asking, STATE_TIMEOUT_MS)
+    if (!outcome) throw unavailable('key state: no answer')
+    const announcement = outcome.value
+    if (announcement.stamp === 'foreign')
+      throw unavailable(`the storage belongs to another ${announcement.field}: give this worker a storage of its own`)
+    return this.#open(announcement, askedAt)
+  }
+
+  async #open({ listed, withdrawn }: Extract<Announcement, { stamp: 'ours' }>, askedAt: number): Promise<Snapshot> {
+    const { references, log } = this.#deps
     const signingKeys = await Promise.all(
       listed.map(async (entry, index) => ({
         alg: entry.key?.publicJwk.alg ?? references[index]?.alg ?? null,
@@ -129,7 +148,7 @@ export class KeyRing {
     return {
       signingKeys,
       published: present.length === 0 ? null : await this.#publish(present.map(({ publicJwk }) => publicJwk)),
-      loadedAt: now(),
+      askedAt,
     }
   }
 

@@ -48,6 +48,11 @@ const CLOCK_SKEW_SECONDS = 60
 /** Until then an isolate that has not heard of it may have signed with a withdrawn key, and that token may be alive. */
 const PUBLISHED_AFTER_WITHDRAWAL_SECONDS = SIGNING_LEASE_SECONDS + MAX_JWT_SVID_TTL_SECONDS + CLOCK_SKEW_SECONDS
 
+/** How often a key is compared with what its name stands for at its keeper: often enough to notice a moved alias the same hour. */
+const COMPARE_SECONDS = 600
+/** The same while the keeper is silent, or its answer does not match. */
+const COMPARE_AGAIN_SECONDS = 10
+
 /** What a keeper says of a key. */
 interface Announced {
   readonly publicJwk: PublicJwk
@@ -65,10 +70,8 @@ interface Row extends Record<string, SqlStorageValue> {
 
 export class KeyState extends DurableObject {
   readonly #sql = this.ctx.storage.sql
-  /** Keys that this object has compared with their keeper since it woke up. */
-  readonly #compared = new Set<string>()
-  /** Names that turned out to stand for another key. A keeper that falls silent afterwards takes nothing of that back. */
-  readonly #mismatched = new Set<string>()
+  /** When each key is next to be compared with its keeper, in seconds since the epoch. */
+  readonly #compareAt = new Map<string, number>()
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env)
@@ -81,12 +84,15 @@ export class KeyState extends DurableObject {
         arn          text,                  -- where a KMS key is signed with
         private_jwk  text,                  -- a local key itself, in the clear: development only
         withdrawn_at integer                -- seconds since the epoch, when it was first seen to be listed no more
-      );`)
+      );
+      -- Names that turned out to stand for another key. A keeper that falls silent afterwards takes nothing of that back.
+      create table if not exists mismatch (name text primary key);`)
   }
 
   /**
-   * Makes sure that every listed key is known: a new one is created or fetched from its keeper and pinned, a known one
-   * is compared with its pin. Keys that are listed no more are withdrawn, and forgotten when their last token is over.
+   * Makes sure that every listed key is known: a new one is created or fetched from its keeper and pinned. A known one is
+   * compared with its pin from time to time, in the background, so that no keeper holds up what is published. Keys that
+   * are listed no more are withdrawn, and forgotten when their last token is over.
    *
    * @param now seconds since the epoch
    * @returns how the keys stand. A key that cannot be announced is a failure of its own and hinders no other.
@@ -100,10 +106,13 @@ export class KeyState extends DurableObject {
     const foreign = this.#compareStamp(stamp)
     if (foreign) return { stamp: 'foreign', field: foreign }
     // The keepers are asked all at once. What they answer is pinned in the operator's order, so that is decided by nobody else.
-    const answers = await Promise.all(references.map((reference) => this.#ask(reference, kms)))
+    const answers = await Promise.all(
+      references.map((reference) => (this.#row(formatKeyReference(reference)) ? null : this.#ask(reference, kms))),
+    )
     // From here on nothing waits, so no other announcement can come between.
     this.#withdraw(references.map(formatKeyReference), now)
-    const listed = references.map((reference, index) => this.#settle(reference, answers[index] ?? null))
+    const listed = references.map((reference, index) => this.#settle(reference, answers[index] ?? null, now))
+    this.ctx.waitUntil(Promise.all(references.map((reference) => this.#compare(reference, kms, now))))
     const withdrawn = this.#rows('where withdrawn_at is not null order by withdrawn_at desc, kid').map(storedKey)
     return { stamp: 'ours', listed, withdrawn }
   }
@@ -124,15 +133,12 @@ export class KeyState extends DurableObject {
         this.#sql.exec('update signing_key set withdrawn_at = ? where name = ?', now, name)
     }
     this.#sql.exec('delete from signing_key where withdrawn_at <= ?', now - PUBLISHED_AFTER_WITHDRAWAL_SECONDS)
+    this.#sql.exec('delete from mismatch where name not in (select name from signing_key)')
   }
 
-  /** @returns what the key's keeper says of it, or null if there is nothing to ask */
-  async #ask(reference: KeyReference, kms: KmsAccess | null): Promise<Announced | SigningError | null> {
-    const name = formatKeyReference(reference)
+  async #ask(reference: KeyReference, kms: KmsAccess | null): Promise<Announced | SigningError> {
     try {
-      if (reference.keeper === 'local')
-        return this.#row(name) ? null : { ...(await generateLocalKey(reference.alg)), arn: null }
-      if (this.#compared.has(name) && this.#row(name)) return null
+      if (reference.keeper === 'local') return { ...(await generateLocalKey(reference.alg)), arn: null }
       if (!kms) throw new SigningError('denied')
       return { ...(await announceKmsKey(kms, reference.key, reference.alg)), privateJwk: null }
     } catch (error) {
@@ -141,27 +147,49 @@ export class KeyState extends DurableObject {
     }
   }
 
-  #settle(reference: KeyReference, answer: Announced | SigningError | null): ListedKey {
+  /** @param answer of the key's keeper, where it was not known before */
+  #settle(reference: KeyReference, answer: Announced | SigningError | null, now: number): ListedKey {
     const name = formatKeyReference(reference)
-    if (answer && !(answer instanceof SigningError)) this.#pin(name, answer)
+    if (answer && !(answer instanceof SigningError)) {
+      this.#pin(name, answer)
+      this.#compareAt.set(name, now + COMPARE_SECONDS)
+    }
     const row = this.#row(name)
-    const key = row ? storedKey(row) : null
+    // What could not be pinned although its keeper gave it is listed under another name already.
+    if (!row) return { key: null, failed: answer instanceof SigningError ? answer.code : 'key_mismatch' }
+    const key = storedKey(row)
     // A key has one algorithm, the one that it was announced with.
-    if (key && reference.alg !== null && reference.alg !== key.publicJwk.alg) return { key, failed: 'key_mismatch' }
-    // A keeper that does not answer says nothing against a key that is pinned. Whether it can sign, signing will show.
+    const matches = !this.#isMismatched(name) && (reference.alg ?? key.publicJwk.alg) === key.publicJwk.alg
+    return { key, failed: matches ? null : 'key_mismatch' }
+  }
+
+  /**
+   * Asks whether a name still stands for the key that was pinned under it. It does not if an alias was moved: the pinned
+   * key could go on signing, but it is not the one that the operator means any more.
+   */
+  async #compare(reference: KeyReference, kms: KmsAccess | null, now: number): Promise<void> {
+    const name = formatKeyReference(reference)
+    if (reference.keeper === 'local' || !this.#row(name) || now < (this.#compareAt.get(name) ?? 0)) return
+    this.#compareAt.set(name, now + COMPARE_AGAIN_SECONDS)
+    const answer = await this.#ask(reference, kms)
+    const row = this.#row(name)
+    if (!row) return
     if (answer instanceof SigningError) {
-      if (this.#mismatched.has(name)) return { key, failed: 'key_mismatch' }
-      return { key, failed: key && answer.code !== 'key_mismatch' ? null : answer.code }
+      // A keeper that does not answer says nothing against a key. Whether it can sign, signing will show.
+      if (answer.code === 'key_mismatch') this.#sql.exec('insert into mismatch values (?) on conflict do nothing', name)
+      return
     }
-    // The name stands for another key than it did (an alias was moved), or the key is listed under another name already.
-    const { kid, alg } = answer?.arn ? answer.publicJwk : (key?.publicJwk ?? {})
-    if (!key || kid !== key.publicJwk.kid || alg !== key.publicJwk.alg) {
-      this.#mismatched.add(name)
-      return { key, failed: 'key_mismatch' }
+    const { kid, alg } = storedKey(row).publicJwk
+    if (answer.publicJwk.kid !== kid || answer.publicJwk.alg !== alg) {
+      this.#sql.exec('insert into mismatch values (?) on conflict do nothing', name)
+      return
     }
-    this.#mismatched.delete(name)
-    this.#compared.add(name)
-    return { key, failed: null }
+    this.#sql.exec('delete from mismatch where name = ?', name)
+    this.#compareAt.set(name, now + COMPARE_SECONDS)
+  }
+
+  #isMismatched(name: string): boolean {
+    return this.#sql.exec('select 1 from mismatch where name = ?', name).toArray().length > 0
   }
 
   /** Remembers a key, unless its name or the key itself is known already. */

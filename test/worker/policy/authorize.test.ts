@@ -106,7 +106,7 @@ describe('T-4: a registration matches by all of its selectors', () => {
     ['a pod of another cluster', { namespace: POD.namespace }, { cluster: 'west' }, false],
     ['a cluster whose name begins like it', { namespace: POD.namespace }, { cluster: 'eas' }, false],
   ])('%s', (_, selector, who, matches) => {
-    const selectors = { namespace: POD.namespace, ...selector }
+    const selectors = { namespace: POD.namespace, serviceAccountName: POD.serviceAccount.name, ...selector }
     const decision = decide(east(registration('web', { selector: selectors })), ['k8s'], attestation(who))
     expect(typeof decision === 'string' ? decision : 'granted').toBe(matches ? 'granted' : 'registration_none')
   })
@@ -134,8 +134,12 @@ describe('T-4: several registrations that match', () => {
   })
 
   test('with different IDs are refused, whichever audience is asked for and however special one of them is', () => {
-    const wide = { selector: { namespace: POD.namespace }, spiffeID: 'spiffe://example.org/wide', audiences: ['a'] }
-    const narrow = { spiffeID: 'spiffe://example.org/narrow', audiences: ['b'] }
+    const wide = { spiffeID: 'spiffe://example.org/wide', audiences: ['a'] }
+    const narrow = {
+      selector: { namespace: POD.namespace, serviceAccountName: POD.serviceAccount.name, podName: POD.pod.name },
+      spiffeID: 'spiffe://example.org/narrow',
+      audiences: ['b'],
+    }
     for (const policy of [two(wide, narrow), two(narrow, wide)])
       for (const requested of [[], ['a'], ['b'], ['c']])
         expect(decide(policy, requested)).toBe('registration_ambiguous')

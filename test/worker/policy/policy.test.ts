@@ -247,7 +247,6 @@ describe('T-2: whose identity it is', () => {
 
   test.each([
     'spiffe://example.org/web',
-    'spiffe://example.org/ns/{namespace}/sa/{serviceAccountName}',
     'spiffe://example.org/{podName}/{podUID}',
     'spiffe://example.org/cluster-{cluster}',
   ])('%s in two clusters is refused', (spiffeID) => {
@@ -261,8 +260,8 @@ describe('T-2: whose identity it is', () => {
     ['the same literal', '/web', '/web'],
     ['a literal that a variable can take', '/a/{podName}', '/a/web'],
     ['a literal that a selector gives', '/a/{namespace}', '/a/payments-namespace'],
-    ['two variables', '/{podUID}/x', '/{serviceAccountName}/x'],
-    ["the other cluster's name as a literal", '/{cluster}/x', '/{serviceAccountName}/x'],
+    ['two variables', '/{podUID}/x', '/{podName}/x'],
+    ["the other cluster's name as a literal", '/{cluster}/x', '/{podName}/x'],
   ])('two registrations of two clusters with %s are refused', (_, east, west) => {
     const problems = problemsOf(
       ...two,
@@ -271,10 +270,21 @@ describe('T-2: whose identity it is', () => {
         clusters: ['west'],
         audiences: ['a'],
         spiffeID: `spiffe://example.org${west}`,
-        ...(west.includes('{serviceAccountName}/x') && { selector: { namespace: 'payments-namespace' } }),
       }),
     )
     expect(problems).toEqual([`WorkloadRegistration two: spec.spiffeID: pods of east and west ${shared}`])
+  })
+
+  test('the shape that an API server maps to names says which cluster it is of, where there are several', () => {
+    const problem =
+      'WorkloadRegistration web: spec.spiffeID: with several clusters, /ns/…/sa/… does not say whose: begin with /cluster/{cluster}, or set sharedIdentity'
+    for (const path of ['/ns/{namespace}/sa/{serviceAccountName}', '/ns/payments-namespace/sa/checkout-account']) {
+      const web = (spec: object) =>
+        registration('web', { audiences: ['a'], spiffeID: `spiffe://example.org${path}`, ...spec })
+      expect(problemsOf(...two, web({}))).toEqual([problem])
+      expect(problemsOf(...two, web({ sharedIdentity: true }))).toEqual([])
+      expect(problemsOf(cluster('east'), web({}))).toEqual([])
+    }
   })
 
   test('sharedIdentity must be written in both', () => {
@@ -304,7 +314,10 @@ describe('T-2: whose identity it is', () => {
 
   test('within one cluster two registrations may give one identity', () => {
     const one = registration('one', { spiffeID: 'spiffe://example.org/x' })
-    const other = registration('other', { spiffeID: 'spiffe://example.org/x', selector: { namespace: 'other' } })
+    const other = registration('other', {
+      spiffeID: 'spiffe://example.org/x',
+      selector: { namespace: 'other', serviceAccountName: 'other' },
+    })
     expect(problemsOf(cluster('east'), one, other)).toEqual([])
   })
 })
@@ -347,9 +360,12 @@ describe('T-2: an ID of the mapped shapes says what is attested', () => {
   })
 
   test('a literal namespace needs a selector that demands it', () => {
-    expect(given('/ns/payments-namespace/sa/checkout-account', { namespace: 'other' })).toEqual([
-      `WorkloadRegistration web: spec.spiffeID: ${attested}`,
-    ])
+    expect(
+      given('/ns/payments-namespace/sa/checkout-account', {
+        namespace: 'other',
+        serviceAccountName: 'checkout-account',
+      }),
+    ).toEqual([`WorkloadRegistration web: spec.spiffeID: ${attested}`])
   })
 })
 

@@ -22,7 +22,7 @@ test('D7: a registration that says little gives short-lived SVIDs for one audien
 
 test('a registration that says everything is taken at its word', () => {
   const spec = {
-    selector: { namespace: 'shop', podName: 'web' },
+    selector: { namespace: 'shop', serviceAccountName: 'cart', podName: 'web' },
     svidType: 'JWT',
     spiffeID: 'spiffe://example.org/web/{podUID}',
     audiences: ['a', 'b'],
@@ -32,7 +32,7 @@ test('a registration that says everything is taken at its word', () => {
     sharedIdentity: true,
   }
   expect(compiled(spec)).toMatchObject({
-    selector: { namespace: 'shop', podName: 'web' },
+    selector: { namespace: 'shop', serviceAccountName: 'cart', podName: 'web' },
     template: { segments: [{ literal: 'web' }, { variable: 'podUID' }] },
     audiences: ['a', 'b'],
     audienceCombinations: [new Set(['a', 'b'])],
@@ -48,14 +48,30 @@ describe('the schema', () => {
     ['T-2: an empty list of clusters', { clusters: [] }, 'spec.clusters: '],
     ['T-2: any cluster', { clusters: ['*'] }, 'spec.clusters.0: not a DNS label'],
     ['T-4: no selector', { selector: undefined }, 'spec.selector: '],
-    ['T-4: an empty selector', { selector: {} }, 'spec.selector.namespace: '],
-    ['T-4: a selector that is null', { selector: { namespace: null } }, 'spec.selector.namespace: '],
-    ['T-4: any namespace', { selector: { namespace: '*' } }, 'spec.selector.namespace: not a Kubernetes name'],
-    ['T-4: an empty namespace', { selector: { namespace: '' } }, 'spec.selector.namespace: not a Kubernetes name'],
-    ['T-4: an uppercase namespace', { selector: { namespace: 'A' } }, 'spec.selector.namespace: not a Kubernetes name'],
+    ['T-4: a selector without a namespace', { selector: { serviceAccountName: 'b' } }, 'spec.selector.namespace: '],
+    [
+      'T-4: a selector that is null',
+      { selector: { namespace: null, serviceAccountName: 'b' } },
+      'spec.selector.namespace: ',
+    ],
+    [
+      'T-4: any namespace',
+      { selector: { namespace: '*', serviceAccountName: 'b' } },
+      'spec.selector.namespace: not a Kubernetes name',
+    ],
+    [
+      'T-4: an empty namespace',
+      { selector: { namespace: '', serviceAccountName: 'b' } },
+      'spec.selector.namespace: not a Kubernetes name',
+    ],
+    [
+      'T-4: an uppercase namespace',
+      { selector: { namespace: 'A', serviceAccountName: 'b' } },
+      'spec.selector.namespace: not a Kubernetes name',
+    ],
     [
       'T-4: labels, which a pod chooses for itself',
-      { selector: { namespace: 'a', labels: { app: 'web' } } },
+      { selector: { namespace: 'a', serviceAccountName: 'b', labels: { app: 'web' } } },
       'spec.selector.labels: unknown field',
     ],
     ['an unknown field', { spiffeId: 'spiffe://example.org/x' }, 'spec.spiffeId: unknown field'],
@@ -90,12 +106,13 @@ describe('the schema', () => {
       expect(problemsOf(cluster('east'), registration('web', { ttlSeconds }))).toEqual([])
   })
 
-  test('T-4: a namespace is enough, and nothing is enough without it', () => {
-    expect(problemsOf(cluster('east'), registration('web', { selector: { namespace: 'a' } }))).toEqual([])
-    for (const selector of [{ serviceAccountName: 'a.b' }, { podName: 'web-1' }])
-      expect(problemsOf(cluster('east'), registration('web', { selector }))).toEqual([
-        expect.stringContaining('spec.selector.namespace: '),
-      ])
+  test('T-4: a namespace and a service account are needed, and enough', () => {
+    const selected = (selector: object) => problemsOf(cluster('east'), registration('web', { selector }))
+    expect(selected({ namespace: 'a', serviceAccountName: 'a.b' })).toEqual([])
+    for (const selector of [{ namespace: 'a' }, { namespace: 'a', podName: 'web-1' }])
+      expect(selected(selector)).toEqual([expect.stringContaining('spec.selector.serviceAccountName: ')])
+    for (const selector of [{ serviceAccountName: 'a.b' }, { serviceAccountName: 'a', podName: 'web-1' }])
+      expect(selected(selector)).toEqual([expect.stringContaining('spec.selector.namespace: ')])
   })
 })
 

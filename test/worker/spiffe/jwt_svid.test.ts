@@ -44,12 +44,10 @@ function expectation(): Omit<JwtSvidExpectation, 'keys'> {
 }
 
 async function keysOf(...keys: TokenKey[]) {
-  return (
-    await readKeySet(
-      keys.map(({ publicJwk }) => publicJwk),
-      ALL_ALGORITHMS,
-    )
-  ).keys
+  return readKeySet(
+    keys.map(({ publicJwk }) => publicJwk),
+    ALL_ALGORITHMS,
+  )
 }
 
 const claims = () => ({
@@ -299,7 +297,7 @@ describe('12.2: keys', () => {
     'JS-12: a key with use %j does not come out of a JWK Set, and so verifies nothing',
     async (use) => {
       const other = await makeTokenKey('ES256')
-      const { keys } = await readKeySet([{ ...es256.publicJwk, use }, other.publicJwk], ALL_ALGORITHMS)
+      const keys = await readKeySet([{ ...es256.publicJwk, use }, other.publicJwk], ALL_ALGORITHMS)
       expect([...keys.keys()]).toEqual([other.kid])
       expect(await verdict(await svid(), { keys })).toBe('key')
     },

@@ -248,7 +248,48 @@ describe('D1: the state is not on the hot path', () => {
         retryAfterSeconds: 5,
       })
     state.down = false
+    clock.advance(2)
     expect(await publishedKids(keys)).toEqual([await kidOf(keys)])
+  })
+
+  test('a state in trouble is asked once in two seconds, whoever wants something', async () => {
+    const state = new Asked()
+    state.down = true
+    const keys = ring(['local:a'], state)
+    for (let second = 0; second < 6; second++) {
+      await Promise.all(Array.from({ length: 50 }, (_, at) => refusal(at % 2 ? keys.published() : keys.signer(null))))
+      clock.advance(1)
+    }
+    expect(state.times).toBe(3)
+  })
+
+  test('T-18: keys_unavailable where it never answers, in time for who has asked', async () => {
+    vi.useFakeTimers()
+    const keys = ring(['local:a'], { announce: (() => new Promise(() => {})) as unknown as State['announce'] })
+    const said = refusal(keys.published())
+    await vi.advanceTimersByTimeAsync(5500)
+    expect(await said).toMatchObject({ reason: 'keys_unavailable', detail: 'key state: no answer' })
+    vi.useRealTimers()
+  })
+
+  test('an answer that comes in late takes nothing of a newer one back', async () => {
+    const state = newKeyState()
+    const old = state.announce(STAMP, [parseKeyReference('local:a') as KeyReference], null, clock.now())
+    const late = Promise.withResolvers<Announcement>()
+    let calls = 0
+    const announce = ((...args: Parameters<State['announce']>) =>
+      calls++ === 0 ? late.promise : state.announce(...args)) as unknown as State['announce']
+    vi.useFakeTimers()
+    const keys = ring(['local:a', 'local:b'], { announce })
+    const first = keys.published().catch(() => null)
+    await vi.advanceTimersByTimeAsync(5500)
+    await first
+    vi.useRealTimers()
+    clock.advance(10)
+    expect(await publishedKids(keys)).toHaveLength(2)
+    late.resolve((await old) as Announcement)
+    await background.settled()
+    expect(await publishedKids(keys)).toHaveLength(2)
   })
 
   test('T-12: keys_unavailable where it belongs to another issuer', async () => {
@@ -306,6 +347,7 @@ describe('T-17: what an isolate knows of its keys is a lease', () => {
     clock.advance(1)
     expect(await refusal(keys.published())).toMatchObject({ reason: 'keys_unavailable' })
     state.down = false
+    clock.advance(2)
     expect([await kidOf(keys), await publishedKids(keys)]).toEqual([kid, [kid]])
   })
 
