@@ -19,30 +19,39 @@ export interface AppDeps extends IssueDeps {
 
 export function createApp(deps: AppDeps): Hono {
   const app = new Hono()
-  const at = (path: string) => deps.config.basePath + path
+  // Other methods are told apart in notFound: with one handler for a route, hono has no chain of them to walk.
+  const allow = new Map<string, string>()
   const read = (path: string, handler: (context: Context) => Response | Promise<Response>) => {
-    app.get(at(path), handler)
-    app.options(at(path), preflight)
-    app.all(at(path), () => methodNotAllowed('GET, HEAD, OPTIONS'))
+    app.get(path, handler)
+    app.options(path, preflight)
+    allow.set(path, 'GET, HEAD, OPTIONS')
   }
+  const post = (path: string, handler: (context: Context) => Promise<Response>) => {
+    app.post(path, handler)
+    allow.set(path, 'POST')
+  }
+  const at = (path: string) => deps.config.basePath + path
 
-  read(PATHS.discovery, async ({ req }) => servePublicDocument(req.raw, (await deps.keyRing.published()).discovery))
-  read(PATHS.jwks, async ({ req }) => servePublicDocument(req.raw, (await deps.keyRing.published()).jwks))
-  read(PATHS.structuredAuth, async ({ req }) => {
+  read(at(PATHS.discovery), async ({ req }) => servePublicDocument(req.raw, (await deps.keyRing.published()).discovery))
+  read(at(PATHS.jwks), async ({ req }) => servePublicDocument(req.raw, (await deps.keyRing.published()).jwks))
+  read(at(PATHS.structuredAuth), async ({ req }) => {
     // Nobody is pointed at an issuer that has no keys to show, or whose storage is another's (T-12).
     await deps.keyRing.published()
     return structuredAuth(req.raw, deps.config)
   })
-  app.post(at(PATHS.token), ({ req }) => exchangeToken(req.raw, deps))
-  app.all(at(PATHS.token), () => methodNotAllowed('POST'))
-  // Answers as long as the process does; ready means that a token could be signed.
+  post(at(PATHS.token), ({ req }) => exchangeToken(req.raw, deps))
+  // Answers as long as the process does; ready means that the signing keys are known.
   app.get('/healthz', (context) => context.text('ok\n'))
   app.get('/readyz', async (context) => {
     await deps.keyRing.signer(null)
     return context.text('ok\n')
   })
 
-  app.notFound(() => new Response('not found\n', { status: 404, headers: { 'cache-control': 'no-store' } }))
+  app.notFound(({ req }) => {
+    const methods = allow.get(req.path)
+    if (methods) return methodNotAllowed(methods)
+    return new Response('not found\n', { status: 404, headers: { 'cache-control': 'no-store' } })
+  })
   app.onError((error) => {
     const refusal = error instanceof Refusal ? error : new Refusal('internal', error.name)
     deps.log({ event: 'request_failed', reason: refusal.reason, detail: refusal.detail })

@@ -8,7 +8,10 @@ import { createService } from './service.ts'
 export { DemoCluster } from './demo/demo_cluster.ts'
 export { KeyState } from './state/key_state.ts'
 
-type DevelopmentEnv = Env & { readonly DEMO_CLUSTER: DurableObjectNamespace<DemoCluster> }
+type DevelopmentEnv = Env & {
+  readonly DEMO_CLUSTER: DurableObjectNamespace<DemoCluster>
+  readonly ISSUER?: string
+}
 
 const demoCluster = (env: Env) => (env as DevelopmentEnv).DEMO_CLUSTER.getByName('demo')
 
@@ -22,7 +25,9 @@ const service = createService(async (env) => {
 
 export default {
   async fetch(request, env, ctx) {
-    if (request.url.endsWith('/demo/token')) return new Response(await demoCluster(env).token())
+    // Under the issuer's own name only: a page in this machine's browser could give us a name of its own (DNS rebinding).
+    if (request.url === URL.parse('/demo/token', (env as DevelopmentEnv).ISSUER)?.href)
+      return new Response(await demoCluster(env).token())
     return service.fetch(request, env, ctx)
   },
 } satisfies ExportedHandler<Env>

@@ -2,6 +2,7 @@
 
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
+import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -36,6 +37,19 @@ describe('the issuer in plain workerd', () => {
     worker = await startPlainWorkerd({ entry: 'development', env: DEVELOPMENT })
   })
   afterAll(() => worker.stop())
+
+  test('a demo pod token is given to nobody who calls us by another name (DNS rebinding)', async () => {
+    const { port } = new URL(worker.origin)
+    const answer = await new Promise<number>((done, failed) => {
+      request({ port, path: '/demo/token', headers: { host: `evil.example:${port}` } }, (response) => {
+        response.resume()
+        done(response.statusCode ?? 0)
+      })
+        .on('error', failed)
+        .end()
+    })
+    expect(answer).toBe(404)
+  })
 
   test('a demo pod token is exchanged for a JWT-SVID that verifies through discovery', async () => {
     const response = await exchange(worker.origin, { audience: 'k8s' })
