@@ -25,9 +25,10 @@ const service = createService(async (env) => {
 
 export default {
   async fetch(request, env, ctx) {
+    const url = URL.parse(request.url)
     // Under the issuer's own name only: a page in this machine's browser could give us a name of its own (DNS rebinding).
-    if (request.url === URL.parse('/demo/token', (env as DevelopmentEnv).ISSUER)?.href)
-      return new Response(await demoCluster(env).token())
+    const ours = url?.hostname === URL.parse((env as DevelopmentEnv).ISSUER ?? '')?.hostname
+    if (ours && url?.pathname === '/demo/token') return new Response(await demoCluster(env).token())
     return service.fetch(request, env, ctx)
   },
 } satisfies ExportedHandler<Env>
