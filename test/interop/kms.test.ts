@@ -304,6 +304,19 @@ describe.skipIf(missing('go') || missing('python'))('signing with KMS', () => {
       state,
     )
     await kms.setAlias('alias/moving', await kms.createKey('ECC_NIST_P256'))
+    // KMS is asked in the background, so that nothing waits for it. What it said is remembered.
+    const asked = () => proxy.operations.filter((operation) => operation === 'GetPublicKey').length
+    const before = asked()
+    await during(
+      'awskms:alias/moving',
+      async ({ read, trade }) => {
+        expect((await read('/keys')).text).toBe(jwks)
+        await expect.poll(asked).toBeGreaterThan(before)
+        // A signature of the pinned key, or none any more: by then the answer to the question before has arrived.
+        await trade('web')
+      },
+      state,
+    )
     await during(
       'awskms:alias/moving',
       async ({ read, trade, worker }) => {
