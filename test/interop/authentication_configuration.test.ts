@@ -14,20 +14,13 @@ import { TrustDomain } from '../../worker/spiffe/id.ts'
 import { KUBERNETES_MINORS, startKubeJudge, validateAuthenticationConfigurations } from '../support/judge.ts'
 import { forge } from '../support/jwt_forge.ts'
 import { createCa } from '../support/pki.ts'
+import { cluster as policyCluster, policyOf } from '../support/policy.ts'
 import { startTestIssuer, type TestIssuer } from '../support/test_issuer.ts'
 import { missing } from '../support/tools.ts'
 
-function cluster(apiServerAudiences: readonly string[], certificateAuthority: string | null): Cluster {
-  return {
-    name: 'real',
-    issuer: 'https://cluster.example.org',
-    keySource: { from: 'discovery' },
-    audiences: ['spiffe-edge'],
-    maxTokenLifetimeSeconds: 7200,
-    requireBoundPod: true,
-    apiServerAudiences,
-    certificateAuthority,
-  }
+function cluster(audiences: readonly string[], certificateAuthority: string | null): Cluster {
+  const apiServer = { audiences, ...(certificateAuthority !== null && { certificateAuthority }) }
+  return policyOf(policyCluster('real', { apiServer })).clusters.get('real') as Cluster
 }
 
 describe.skipIf(missing('go'))('AuthenticationConfiguration', () => {

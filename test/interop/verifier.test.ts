@@ -11,7 +11,6 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { readKeySet } from '../../keys/key_set.ts'
 import { KeyClaims } from '../../worker/attest/cluster_keys.ts'
 import { ServiceAccountAttestor } from '../../worker/attest/service_account.ts'
-import { compileCluster } from '../../worker/policy/cluster.ts'
 import { TrustDomain } from '../../worker/spiffe/id.ts'
 import { type JwtSvidExpectation, verifyJwtSvid } from '../../worker/spiffe/jwt_svid.ts'
 import {
@@ -24,6 +23,7 @@ import {
 import { forge } from '../support/jwt_forge.ts'
 import { MUTATIONS, type Sample } from '../support/jwt_mutations.ts'
 import type { LineProgram } from '../support/lines.ts'
+import { cluster, policyOf } from '../support/policy.ts'
 import { ALGORITHM_NAMES, startTestIssuer, type TestIssuer } from '../support/test_issuer.ts'
 import { missing } from '../support/tools.ts'
 
@@ -163,23 +163,9 @@ describe.skipIf(missing('go'))('the verifier, and the real ones', () => {
       )
   }
   function attestor(): (token: string) => Promise<boolean> {
-    const cluster = compileCluster(
-      {
-        apiVersion: 'spiffe-edge.io/v1alpha1',
-        kind: 'Cluster',
-        metadata: { name: 'test' },
-        spec: {
-          issuer: issuer.url,
-          jwks: { inline: { keys: issuer.jwks as never } },
-          audiences: [AUDIENCE],
-          maxTokenLifetimeSeconds: 7200,
-          requireBoundPod: true,
-          apiServer: {},
-        },
-      },
-      true,
-    )
-    const ours = new ServiceAccountAttestor([cluster], {
+    const jwks = { inline: { keys: issuer.jwks } }
+    const { clusters } = policyOf(cluster('test', { issuer: issuer.url, jwks, audiences: [AUDIENCE] }))
+    const ours = new ServiceAccountAttestor(clusters.values(), {
       now,
       waitUntil: () => {},
       log: () => {},

@@ -1,6 +1,7 @@
 /** Manifests and what becomes of them, in as few words as a test wants to say. */
 
 import type { Attestation } from '../../worker/attest/attestation.ts'
+import { podSelectors } from '../../worker/attest/selectors.ts'
 import { ManifestError, parseManifest } from '../../worker/policy/manifest.ts'
 import type { Policy } from '../../worker/policy/policy.ts'
 import { TrustDomain } from '../../worker/spiffe/id.ts'
@@ -59,13 +60,22 @@ export function problemsOf(...objects: readonly object[]): readonly string[] {
 
 /** What an attestor would make of the token of the one pod that tests know, in the cluster `east`. */
 export function attestation(change: Partial<Attestation> = {}): Attestation {
-  return {
-    door: 'token',
+  const who = {
+    door: 'token' as const,
     cluster: 'east',
     namespace: POD.namespace,
     serviceAccount: POD.serviceAccount,
     pod: POD.pod,
+    node: POD.node,
+    live: false,
     expiresAt: NOW + 3607,
     ...change,
-  } as Attestation
+  }
+  const selectors = podSelectors({
+    namespace: who.namespace,
+    serviceAccountName: who.serviceAccount.name,
+    pod: who.pod,
+    nodeName: who.node?.name ?? null,
+  })
+  return { selectors, ...who } as Attestation
 }

@@ -1,12 +1,12 @@
 /** Who is asking, as far as it has been proven. */
 
 /** Where a request came in: a token that is good at one door is not for that reason good at another (T-6). */
-export type Door = 'token'
+export type Door = 'token' | 'k8s_psat'
 
-declare const attested: unique symbol
+declare const proven: unique symbol
 
-/** A pod's identity, read off a verified token. Only the attestors of this folder make one. */
-export interface Attestation {
+/** A pod's identity, read off a verified token. */
+export interface AttestedFacts {
   readonly door: Door
   /** Name of the cluster's record. */
   readonly cluster: string
@@ -14,7 +14,19 @@ export interface Attestation {
   readonly serviceAccount: { readonly name: string; readonly uid: string }
   /** null only where the cluster's record allows tokens that are bound to no pod. */
   readonly pod: { readonly name: string; readonly uid: string } | null
+  /** The pod's node, where the token names it. Clusters before 1.30 do not. */
+  readonly node: { readonly name: string; readonly uid: string | null } | null
+  /** What registrations match by, in SPIRE's forms. */
+  readonly selectors: ReadonlySet<string>
+  /** Whether the cluster's API server has said that token and pod are alive. */
+  readonly live: boolean
   /** Seconds since the epoch: the end of the subject token. */
   readonly expiresAt: number
-  readonly [attested]: true
+}
+
+/** Facts that have been proven. Only the attestors of this folder make one. */
+export type Attestation = AttestedFacts & { readonly [proven]: true }
+
+export function attested(facts: AttestedFacts): Attestation {
+  return facts as Attestation
 }

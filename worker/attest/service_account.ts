@@ -11,8 +11,9 @@ import { verifyCompact } from '../../keys/jws.ts'
 import { checkTimes, JwtError, parseAudience, parseJwt } from '../jwt.ts'
 import type { Cluster } from '../policy/cluster.ts'
 import { Refusal } from '../refusal.ts'
-import type { Attestation, Door } from './attestation.ts'
+import { type Attestation, attested, type Door } from './attestation.ts'
 import { ClusterKeys, type ClusterKeysDeps } from './cluster_keys.ts'
+import { podSelectors } from './selectors.ts'
 
 const Name = z.string().check(z.minLength(1))
 
@@ -24,6 +25,7 @@ const ServiceAccountClaims = z.object({
     namespace: Name,
     serviceaccount: z.object({ name: Name, uid: Name }),
     pod: z.optional(z.object({ name: Name, uid: Name })),
+    node: z.optional(z.object({ name: Name, uid: z.optional(Name) })),
   }),
 })
 
@@ -68,21 +70,29 @@ export class ServiceAccountAttestor {
     const { expiresAt } = checkTimes(jws.payload, now)
     const { data: claims } = ServiceAccountClaims.safeParse(jws.payload)
     if (!claims) throw new Refusal('token_claims', 'not the claims of a bound service account token')
-    const { namespace, serviceaccount, pod } = claims['kubernetes.io']
+    const { namespace, serviceaccount, pod = null, node = null } = claims['kubernetes.io']
     if (claims.sub !== `system:serviceaccount:${namespace}:${serviceaccount.name}`)
       throw new Refusal('token_claims', 'sub and kubernetes.io name different service accounts')
     if (!pod && cluster.requireBoundPod) throw new Refusal('token_unbound', 'bound to no pod')
     if (expiresAt - claims.iat > cluster.maxTokenLifetimeSeconds)
       throw new Refusal('token_lifetime', `made to live more than ${cluster.maxTokenLifetimeSeconds} s`)
     keys.prove(key)
-    return {
+    return attested({
       door,
       cluster: cluster.name,
       namespace,
       serviceAccount: serviceaccount,
-      pod: pod ?? null,
+      pod,
+      node: node && { name: node.name, uid: node.uid ?? null },
+      selectors: podSelectors({
+        namespace,
+        serviceAccountName: serviceaccount.name,
+        pod,
+        nodeName: node?.name ?? null,
+      }),
+      live: false,
       expiresAt,
-    } as Attestation
+    })
   }
 
   /**

@@ -19,11 +19,11 @@ export const ClusterName = z.string().check(z.regex(/^[a-z0-9](?:[a-z0-9-]{0,61}
 /** Printable ASCII without blanks. 512 holds the longest audience a cloud asks for with room to spare. */
 export const Audience = z.string().check(z.regex(/^[\x21-\x7e]{1,512}$/, 'not 1 to 512 printable characters'))
 
-/** At least one, each once: kube-apiserver refuses a configuration that names one twice. */
-export const Audiences = z.array(Audience).check(
-  z.minLength(1),
-  z.refine((list) => new Set(list).size === list.length, 'names an audience twice'),
-)
+/** Each once: kube-apiserver refuses a configuration that names one twice. */
+const DistinctAudiences = z
+  .array(Audience)
+  .check(z.refine((list) => new Set(list).size === list.length, 'names an audience twice'))
+export const Audiences = DistinctAudiences.check(z.minLength(1))
 
 const CertificateAuthority = z
   .string()
@@ -33,6 +33,29 @@ const CertificateAuthority = z
       'not one or more PEM certificates',
     ),
   )
+
+/** A label's key, as Kubernetes has it: a name, perhaps after a DNS subdomain. */
+const LabelKey = z
+  .string()
+  .check(
+    z.regex(
+      /^(?:[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?\/)?[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/,
+      'not the key of a label',
+    ),
+  )
+
+/** Names of bindings that a record may use. No other binding of the worker can be reached by one (T-10). */
+const BindingName = z.string().check(z.regex(/^CLUSTER_[A-Z0-9_]{1,56}$/, 'not CLUSTER_…'))
+
+/** How the worker shows the API server who it is (D5). */
+const ReviewerManifest = z.union([
+  z.literal('self'),
+  z.literal('client'),
+  z.strictObject({
+    file: z.strictObject({ binding: BindingName, path: z.string().check(z.regex(/^[A-Za-z0-9._/-]{1,256}$/)) }),
+  }),
+  z.strictObject({ secret: BindingName }),
+])
 
 /** The manifest's form of a cluster. Every field is described in docs/manifest.md. */
 export const ClusterManifest = z.strictObject({
@@ -44,18 +67,30 @@ export const ClusterManifest = z.strictObject({
     jwks: z.union([
       z.strictObject({ discovery: z.literal(true) }),
       z.strictObject({ url: z.string() }),
+      z.strictObject({ connection: z.literal(true) }),
       z.strictObject({
         inline: z.strictObject({
           keys: z.array(z.looseObject({ kty: z.string() })).check(z.maxLength(MAX_KEYS)),
         }),
       }),
     ]),
-    audiences: z._default(Audiences, [DEFAULT_ATTESTATION_AUDIENCE]),
+    // An empty list is the API server's own audience, which is good at one door only (T-6).
+    audiences: z._default(DistinctAudiences, [DEFAULT_ATTESTATION_AUDIENCE]),
     maxTokenLifetimeSeconds: z._default(
       z.int().check(z.minimum(600), z.maximum(MAX_MAX_TOKEN_LIFETIME_SECONDS)),
       DEFAULT_MAX_TOKEN_LIFETIME_SECONDS,
     ),
     requireBoundPod: z._default(z.boolean(), true),
+    connection: z.optional(z.strictObject({ url: z.string(), binding: z.optional(BindingName) })),
+    reviewer: z._default(ReviewerManifest, 'self'),
+    liveness: z._default(z.enum(['none', 'tokenReview']), 'none'),
+    serviceAccountAllowList: z._default(
+      z.array(z.string().check(z.regex(/^[a-z0-9.-]{1,253}:[a-z0-9.-]{1,253}$/, 'not namespace:name'))),
+      [],
+    ),
+    allowedNodeLabelKeys: z._default(z.array(LabelKey), []),
+    allowedPodLabelKeys: z._default(z.array(LabelKey), []),
+    usePodUIDForAgentID: z._default(z.boolean(), false),
     apiServer: z._default(
       z.strictObject({
         audiences: z.optional(Audiences),
@@ -71,6 +106,27 @@ export type KeySource =
   | { readonly from: 'discovery' }
   | { readonly from: 'url'; readonly url: string }
   | { readonly from: 'inline'; readonly keys: readonly JsonWebKey[] }
+  /** The API server itself, at `/openid/v1/jwks`. */
+  | { readonly from: 'connection' }
+
+/** Where a cluster's API server is. */
+export interface Connection {
+  /** An https URL without path. */
+  readonly url: string
+  /** The fetcher that reaches it, and knows its CA; null for the public internet and its roots. */
+  readonly binding: string | null
+}
+
+/** What the worker shows a cluster's API server as bearer token. */
+export type Reviewer =
+  /** A JWT-SVID that it signs for itself. Nothing is stored (T-9). */
+  | { readonly by: 'self' }
+  /** The token that is being reviewed. */
+  | { readonly by: 'client' }
+  /** A file, read anew each time: a kubelet projects a token there and renews it. */
+  | { readonly by: 'file'; readonly binding: string; readonly path: string }
+  /** A long-lived token, in a secret of the platform. */
+  | { readonly by: 'secret'; readonly binding: string }
 
 export interface Cluster {
   readonly name: string
@@ -81,6 +137,16 @@ export interface Cluster {
   readonly audiences: readonly string[]
   readonly maxTokenLifetimeSeconds: number
   readonly requireBoundPod: boolean
+  /** null where the worker never talks to the API server. */
+  readonly connection: Connection | null
+  readonly reviewer: Reviewer
+  /** Whether every token of the cluster is shown to its API server before it is believed. */
+  readonly liveness: 'none' | 'tokenReview'
+  /** Service accounts whose pods are nodes, as `namespace:name`. Empty means that nobody is (T-14). */
+  readonly serviceAccountAllowList: readonly string[]
+  readonly allowedNodeLabelKeys: readonly string[]
+  readonly allowedPodLabelKeys: readonly string[]
+  readonly usePodUIDForAgentID: boolean
   /** Audiences of SVIDs that this cluster's API server takes as bearer tokens (T-7). */
   readonly apiServerAudiences: readonly string[]
   /** PEM, for an issuer whose certificate does not chain to a root that the API server's host knows. */
@@ -100,11 +166,23 @@ export function compileCluster({ metadata, spec }: z.infer<typeof ClusterManifes
         ? { from: 'inline', keys: jwks.inline.keys as JsonWebKey[] }
         : 'url' in jwks
           ? { from: 'url', url: jwks.url }
-          : { from: 'discovery' },
+          : { from: 'connection' in jwks ? 'connection' : 'discovery' },
     audiences: spec.audiences,
     maxTokenLifetimeSeconds: spec.maxTokenLifetimeSeconds,
     requireBoundPod: spec.requireBoundPod,
+    connection: spec.connection ? { url: spec.connection.url, binding: spec.connection.binding ?? null } : null,
+    reviewer: compileReviewer(spec.reviewer),
+    liveness: spec.liveness,
+    serviceAccountAllowList: spec.serviceAccountAllowList,
+    allowedNodeLabelKeys: spec.allowedNodeLabelKeys,
+    allowedPodLabelKeys: spec.allowedPodLabelKeys,
+    usePodUIDForAgentID: spec.usePodUIDForAgentID,
     apiServerAudiences: apiServer.audiences ?? [alone ? 'k8s' : `k8s-${metadata.name}`],
     certificateAuthority: apiServer.certificateAuthority ?? null,
   }
+}
+
+function compileReviewer(reviewer: z.infer<typeof ReviewerManifest>): Reviewer {
+  if (typeof reviewer === 'string') return { by: reviewer }
+  return 'file' in reviewer ? { by: 'file', ...reviewer.file } : { by: 'secret', binding: reviewer.secret }
 }

@@ -48,27 +48,45 @@ export function checkPolicy(policy: Policy, context: ManifestContext): string[] 
 /** T-3: two clusters that publish at one place have one set of keys, and each could speak for the other. */
 function checkKeySources(clusters: readonly Cluster[]): string[] {
   const owners = new Map<string, string>()
-  return clusters.flatMap(({ name, issuer, keySource }) => {
+  return clusters.flatMap(({ name, issuer, keySource, connection }) => {
     if (keySource.from === 'inline') return []
     const [field, place] =
-      keySource.from === 'url' ? ['spec.jwks.url', keySource.url] : ['spec.jwks.discovery', `discovery of ${issuer}`]
+      keySource.from === 'url'
+        ? ['spec.jwks.url', keySource.url]
+        : keySource.from === 'connection'
+          ? ['spec.connection', `${connection?.binding} ${connection?.url}`]
+          : ['spec.jwks.discovery', `discovery of ${issuer}`]
     const owner = owners.get(place)
     owners.set(place, name)
     return owner === undefined ? [] : [`Cluster ${name}: ${field}: the keys would be those of Cluster ${owner}`]
   })
 }
 
-function checkCluster({ issuer, keySource }: Cluster, context: ManifestContext): string[] {
+function checkCluster(cluster: Cluster, context: ManifestContext): string[] {
+  const { issuer, keySource, connection } = cluster
   if (issuer === context.issuer) return ['spec.issuer: is this issuer itself']
-  const [field, url] =
-    keySource.from === 'discovery'
-      ? ['spec.issuer', issuer]
-      : keySource.from === 'url'
-        ? ['spec.jwks.url', keySource.url]
-        : []
-  if (field === undefined || url === undefined) return []
-  const problem = endpointUrlProblem(url, context.allowLoopbackHttp)
-  return problem === null ? [] : [`${field}: ${problem}`]
+  const urls: [string, string][] = []
+  if (keySource.from === 'discovery') urls.push(['spec.issuer', issuer])
+  if (keySource.from === 'url') urls.push(['spec.jwks.url', keySource.url])
+  if (connection) urls.push(['spec.connection.url', connection.url])
+  const problems = urls.flatMap(([field, url]) => {
+    const problem = endpointUrlProblem(url, context.allowLoopbackHttp)
+    return problem === null ? [] : [`${field}: ${problem}`]
+  })
+  if (connection && problems.length === 0 && new URL(connection.url).pathname !== '/')
+    problems.push('spec.connection.url: has a path')
+  if (!connection) problems.push(...whatNeedsConnection(cluster).map((field) => `${field}: needs spec.connection`))
+  if (cluster.audiences.length === 0 && cluster.serviceAccountAllowList.length === 0)
+    problems.push('spec.audiences: is empty, which is for node attestation: needs spec.serviceAccountAllowList')
+  return problems
+}
+
+function whatNeedsConnection({ keySource, liveness, serviceAccountAllowList }: Cluster): string[] {
+  return [
+    ...(keySource.from === 'connection' ? ['spec.jwks.connection'] : []),
+    ...(liveness === 'tokenReview' ? ['spec.liveness'] : []),
+    ...(serviceAccountAllowList.length > 0 ? ['spec.serviceAccountAllowList'] : []),
+  ]
 }
 
 /** T-3: issuer and audience select one record. T-7: an audience has one kind, and names one API server. */

@@ -66,6 +66,15 @@ describe('a projected token', () => {
       namespace: POD.namespace,
       serviceAccount: POD.serviceAccount,
       pod: POD.pod,
+      node: POD.node,
+      selectors: new Set([
+        `k8s:ns:${POD.namespace}`,
+        `k8s:sa:${POD.serviceAccount.name}`,
+        `k8s:pod-name:${POD.pod.name}`,
+        `k8s:pod-uid:${POD.pod.uid}`,
+        `k8s:node-name:${POD.node.name}`,
+      ]),
+      live: false,
       expiresAt: NOW + 3607,
     })
   })

@@ -9,6 +9,17 @@ function compiled(name: string, spec: object = {}, ...others: readonly object[])
   return policyOf(cluster(name, spec), ...others).clusters.get(name)
 }
 
+/** What a record says that never talks to its API server. */
+const NO_API_SERVER = {
+  connection: null,
+  reviewer: { by: 'self' },
+  liveness: 'none',
+  serviceAccountAllowList: [],
+  allowedNodeLabelKeys: [],
+  allowedPodLabelKeys: [],
+  usePodUIDForAgentID: false,
+}
+
 test('T-3: a record that says little is a cluster with cautious defaults', () => {
   expect(compiled('east')).toEqual({
     name: 'east',
@@ -17,6 +28,7 @@ test('T-3: a record that says little is a cluster with cautious defaults', () =>
     audiences: ['spiffe-edge'],
     maxTokenLifetimeSeconds: 7200,
     requireBoundPod: true,
+    ...NO_API_SERVER,
     apiServerAudiences: ['k8s'],
     certificateAuthority: null,
   })
@@ -46,6 +58,7 @@ test('a record that says everything is taken at its word', () => {
     audiences: ['a', 'b'],
     maxTokenLifetimeSeconds: 600,
     requireBoundPod: false,
+    ...NO_API_SERVER,
     apiServerAudiences: ['api-a', 'api-b'],
     certificateAuthority: PEM + PEM,
   })
@@ -77,7 +90,11 @@ describe('the schema', () => {
     ['jwks from nowhere', { jwks: { discovery: false } }, 'Cluster east: spec.jwks: '],
     ['101 keys', { jwks: { inline: { keys: Array(101).fill(JWK) } } }, 'Cluster east: spec.jwks'],
     ['a key without kty', { jwks: { inline: { keys: [{ kid: 'a' }] } } }, 'Cluster east: spec.jwks'],
-    ['no attestation audience', { audiences: [] }, 'Cluster east: spec.audiences: '],
+    [
+      'T-6: no attestation audience, which is the API server’s, where nobody may be a node',
+      { audiences: [] },
+      'Cluster east: spec.audiences: is empty, which is for node attestation: needs spec.serviceAccountAllowList',
+    ],
     ['an empty attestation audience', { audiences: [''] }, 'Cluster east: spec.audiences.0: not 1 to 512 printable'],
     ['an audience with a blank', { audiences: ['a b'] }, 'Cluster east: spec.audiences.0: not 1 to 512 printable'],
     ['an audience with a newline', { audiences: ['a\n'] }, 'Cluster east: spec.audiences.0: not 1 to 512 printable'],
