@@ -13,7 +13,10 @@ export default defineConfig({
             miniflare: {
               compatibilityDate: '2026-11-01',
               modulesRules: [{ type: 'Text', include: ['**/*.yaml'] }],
-              durableObjects: { KEY_STATE: { className: 'KeyState', useSQLite: true } },
+              durableObjects: {
+                KEY_STATE: { className: 'KeyState', useSQLite: true },
+                POLICY_STATE: { className: 'PolicyState', useSQLite: true },
+              },
             },
           }),
         ],

@@ -33,6 +33,11 @@ export async function publicJwk(key: CryptoKey, alg: AlgorithmName): Promise<Pub
   return { kty: 'RSA', use: 'sig', alg, kid, n, e }
 }
 
+/** @see [RFC 7638 §3](https://www.rfc-editor.org/rfc/rfc7638#section-3) */
+export function thumbprint(jwk: JsonWebKey): Promise<string> {
+  return calculateJwkThumbprint(jwk)
+}
+
 /**
  * @param spki DER SubjectPublicKeyInfo
  * @throws SigningError `key_mismatch` if it does not hold a key for `alg`

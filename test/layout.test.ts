@@ -11,9 +11,20 @@ import { expect, test } from 'vitest'
 const ARROWS: Record<string, readonly string[]> = {
   'worker/index': ['worker/config', 'worker/service', 'worker/state'],
   'worker/development': ['worker/config', 'worker/service', 'worker/state', 'worker/demo'],
+  'worker/administer': ['worker/policy', 'worker/state'],
   'worker/service': ['worker/app', 'worker/attest', 'worker/config', 'worker/refusal', 'worker/routes', 'worker/state'],
   'worker/app': ['worker/audit', 'worker/config', 'worker/issue', 'worker/oidc', 'worker/refusal', 'worker/routes'],
-  'worker/routes': ['worker/audit', 'worker/cluster', 'worker/config', 'worker/issue', 'worker/oidc', 'worker/refusal'],
+  'worker/routes': [
+    'worker/administer',
+    'worker/attest',
+    'worker/audit',
+    'worker/cluster',
+    'worker/issue',
+    'worker/oidc',
+    'worker/policy',
+    'worker/refusal',
+    'worker/strict_json',
+  ],
   'worker/issue': [
     'keys',
     'worker/attest',
@@ -34,7 +45,16 @@ const ARROWS: Record<string, readonly string[]> = {
   ],
   'worker/policy': ['keys', 'worker/attest', 'worker/endpoint_url', 'worker/refusal', 'worker/spiffe'],
   'worker/cluster': ['worker/policy', 'worker/spiffe'],
-  'worker/state': ['keys', 'worker/audit', 'worker/oidc', 'worker/refusal', 'worker/shared_call', 'worker/spiffe'],
+  'worker/state': [
+    'keys',
+    'worker/attest',
+    'worker/audit',
+    'worker/oidc',
+    'worker/policy',
+    'worker/refusal',
+    'worker/shared_call',
+    'worker/spiffe',
+  ],
   'worker/spiffe': ['keys', 'worker/jwt'],
   'worker/oidc': ['keys', 'worker/endpoint_url', 'worker/fetch_json'],
   'worker/config': ['keys', 'worker/endpoint_url', 'worker/policy', 'worker/spiffe'],
@@ -57,7 +77,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   hono: ['worker/app', 'worker/service'],
   jose: ['keys', 'worker/demo'],
   yaml: ['worker/policy', 'worker/cluster'],
-  'zod/mini': ['worker/attest', 'worker/policy'],
+  'zod/mini': ['worker/attest', 'worker/policy', 'worker/routes'],
   'node:util': ['cli'],
 }
 

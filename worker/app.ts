@@ -7,12 +7,13 @@ import type { IssueDeps } from './issue.ts'
 import { PATHS } from './oidc/discovery.ts'
 import { preflight, servePublicDocument } from './oidc/public_document.ts'
 import { Refusal } from './refusal.ts'
-import { methodNotAllowed, plainError } from './routes/respond.ts'
+import { type AdminDeps, getObjects, postApply } from './routes/admin.ts'
+import { adminError, methodNotAllowed, plainError } from './routes/respond.ts'
 import { structuredAuth } from './routes/structured_auth.ts'
 import { exchangeToken } from './routes/token.ts'
 
 /** What the routes need. Built once per isolate. */
-export interface AppDeps extends IssueDeps {
+export interface AppDeps extends IssueDeps, AdminDeps {
   readonly config: Config
   log: Log
 }
@@ -34,8 +35,21 @@ export function createApp(deps: AppDeps): Hono {
 
   read(at(PATHS.discovery), async ({ req }) => servePublicDocument(req.raw, (await deps.keyRing.published()).discovery))
   read(at(PATHS.jwks), async ({ req }) => servePublicDocument(req.raw, (await deps.keyRing.published()).jwks))
-  read(at(PATHS.structuredAuth), ({ req }) => structuredAuth(req.raw, deps.config))
+  read(at(PATHS.structuredAuth), async ({ req }) =>
+    structuredAuth(req.raw, deps.issuer, (await deps.policyRing.current()).policy),
+  )
   post(at(PATHS.token), ({ req }) => exchangeToken(req.raw, deps))
+  // Administrators see why: what they send is theirs.
+  const administer = async (answer: Promise<Response>) => {
+    try {
+      return await answer
+    } catch (error) {
+      if (error instanceof Refusal) return adminError(error)
+      throw error
+    }
+  }
+  app.get(at(PATHS.adminObjects), ({ req }) => administer(getObjects(req.raw, deps)))
+  post(at(PATHS.adminApply), ({ req }) => administer(postApply(req.raw, deps)))
   // Answers as long as the process does; ready means that the signing keys are known.
   app.get('/healthz', (context) => context.text('ok\n'))
   app.get('/readyz', async (context) => {

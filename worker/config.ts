@@ -6,7 +6,7 @@
 import { formatKeyReference, type KeyReference, parseKeyReference } from '../keys/key_reference.ts'
 import type { KmsAccess } from '../keys/kms.ts'
 import { endpointUrlProblem } from './endpoint_url.ts'
-import { ManifestError, parseManifest } from './policy/manifest.ts'
+import { compilePolicy, type ManifestObject, parseManifest } from './policy/manifest.ts'
 import type { ManifestContext, Policy } from './policy/policy.ts'
 import { SpiffeIdError, TrustDomain } from './spiffe/id.ts'
 
@@ -23,7 +23,12 @@ export interface Config {
   readonly signingKeys: readonly KeyReference[]
   /** null where no key is kept in KMS. */
   readonly kms: KmsAccess | null
+  /** What is deployed with the worker: the clusters and registrations that no administrator can change at run time. */
+  readonly manifest: readonly ManifestObject[]
+  /** The same as a policy. */
   readonly policy: Policy
+  /** What objects are judged by. */
+  readonly context: ManifestContext
 }
 
 /** Thrown with everything that is wrong. Names variables, and repeats no secret. */
@@ -86,13 +91,11 @@ export function parseConfig(env: object, manifest: string, mode: Mode): Config {
     if (problem) problems.push(`AWS_ENDPOINT_URL_KMS: ${problem}`)
   }
   // The manifest is judged by issuer and trust domain, so without them it has to wait its turn.
-  const policy =
-    trustDomain && issuer !== '' && !issuerProblem
-      ? readManifest(manifest, { trustDomain, issuer, allowLoopbackHttp }, problems)
-      : null
-  if (!trustDomain || !policy || problems.length > 0) throw new ConfigError(problems)
+  const context = trustDomain && issuer !== '' && !issuerProblem ? { trustDomain, issuer, allowLoopbackHttp } : null
+  const deployed = context && readManifest(manifest, context, problems)
+  if (!trustDomain || !context || !deployed || problems.length > 0) throw new ConfigError(problems)
   const basePath = new URL(issuer).pathname.replace(/\/$/, '')
-  return Object.freeze({ mode, issuer, basePath, trustDomain, signingKeys, kms, policy })
+  return Object.freeze({ mode, issuer, basePath, trustDomain, signingKeys, kms, ...deployed, context })
 }
 
 /** @see [OpenID Connect Discovery §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata) */
@@ -106,14 +109,14 @@ function describeIssuer(issuer: string, allowLoopbackHttp: boolean): string | nu
     : 'has a path with other characters than A-Z a-z 0-9 . _ ~ -'
 }
 
-function readManifest(manifest: string, context: ManifestContext, problems: string[]): Policy | null {
-  try {
-    return parseManifest(manifest, context)
-  } catch (error) {
-    if (!(error instanceof ManifestError)) throw error
-    problems.push(...error.problems.map((problem) => `manifest: ${problem}`))
-    return null
-  }
+function readManifest(text: string, context: ManifestContext, problems: string[]) {
+  const { objects, problems: found } = parseManifest(text)
+  const compiled = compilePolicy(
+    objects.map((object) => ({ object, source: 'manifest' })),
+    context,
+  )
+  problems.push(...[...found, ...compiled.problems].map((problem) => `manifest: ${problem}`))
+  return { manifest: objects, policy: compiled.policy }
 }
 
 function parseTrustDomain(name: string, problems: string[]): TrustDomain | null {

@@ -7,6 +7,7 @@ import { createService } from './service.ts'
 
 export { DemoCluster } from './demo/demo_cluster.ts'
 export { KeyState } from './state/key_state.ts'
+export { PolicyState } from './state/policy_state.ts'
 
 type DevelopmentEnv = Env & {
   readonly DEMO_CLUSTER: DurableObjectNamespace<DemoCluster>

@@ -5,5 +5,6 @@ import manifest from './manifest.yaml'
 import { createService } from './service.ts'
 
 export { KeyState } from './state/key_state.ts'
+export { PolicyState } from './state/policy_state.ts'
 
 export default createService((env) => parseConfig(env, manifest, 'production'))

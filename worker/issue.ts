@@ -6,14 +6,13 @@
 import { signCompact } from '../keys/jws.ts'
 import { SigningError } from '../keys/signer.ts'
 import type { Door } from './attest/attestation.ts'
-import type { ServiceAccountAttestor } from './attest/service_account.ts'
 import type { Decision } from './audit.ts'
 import { authorize, type Grant } from './policy/authorize.ts'
-import type { Policy } from './policy/policy.ts'
 import { Refusal } from './refusal.ts'
 import type { JwtSvidClaims } from './spiffe/jwt_svid.ts'
 import { isReserved } from './spiffe/reserved.ts'
 import type { KeyRing } from './state/key_ring.ts'
+import type { PolicyRing } from './state/policy_ring.ts'
 
 /** What a door has read out of its request. */
 export interface IssueRequest {
@@ -21,6 +20,8 @@ export interface IssueRequest {
   readonly subjectToken: string
   /** The audiences asked for; none leaves the choice to the registration, if there is only one. */
   readonly audience: readonly string[]
+  /** The SPIFFE ID asked for; null leaves no choice. */
+  readonly spiffeId: string | null
 }
 
 /** An SVID, and the terms it was issued under. */
@@ -34,8 +35,7 @@ export interface IssuedSvid {
 export interface IssueDeps {
   /** Our issuer URL. */
   readonly issuer: string
-  readonly policy: Policy
-  readonly attestor: ServiceAccountAttestor
+  readonly policyRing: PolicyRing
   readonly keyRing: KeyRing
   /** Seconds since the epoch. */
   now(): number
@@ -51,9 +51,10 @@ const SIGNING_RETRY_AFTER_SECONDS = 2
 export async function issue(request: IssueRequest, deps: IssueDeps, decision: Decision): Promise<IssuedSvid> {
   decision.presented(request.subjectToken)
   const now = deps.now()
-  const attestation = await deps.attestor.attest(request.subjectToken, request.door, now)
+  const { attestor, policy } = await deps.policyRing.current()
+  const attestation = await attestor.attest(request.subjectToken, request.door, now)
   decision.attested(attestation)
-  const grant = authorize(attestation, request.audience, deps.policy)
+  const grant = authorize(attestation, { svidType: 'JWT', ...request }, policy)
   const claims = mint(grant, deps.issuer, decision.id, now)
   const { svid, publicJwk } = await sign(claims, grant, deps.keyRing)
   decision.issued(grant.registration, claims, publicJwk)
@@ -65,7 +66,7 @@ export async function issue(request: IssueRequest, deps: IssueDeps, decision: De
  * @see [JWT-SVID §3](https://github.com/spiffe/spiffe/blob/main/standards/JWT-SVID.md#3-jwt-claims)
  */
 function mint(
-  { spiffeId, audience, ttlSeconds, notAfter }: Grant,
+  { spiffeId, audience, ttlSeconds, notAfter, claims }: Grant,
   iss: string,
   jti: string,
   now: number,
@@ -74,6 +75,8 @@ function mint(
   if (isReserved(spiffeId))
     throw new Refusal('spiffe_id_reserved', 'nothing but the issuer itself has such an identity')
   return {
+    // First, so that none of them could take the place of one below.
+    ...claims,
     iss,
     sub: spiffeId.toString(),
     aud: audience.length === 1 ? (audience[0] as string) : audience,

@@ -33,13 +33,20 @@ export type RefusalReason =
   // May they have it: the registrations.
   | 'registration_none'
   | 'registration_ambiguous'
+  | 'svid_type_not_allowed'
+  | 'spiffe_id_not_allowed'
+  | 'banned'
   | 'target_malformed'
   | 'target_missing'
   | 'target_not_allowed'
   | 'spiffe_id_illegal'
   | 'spiffe_id_reserved'
   | 'spiffe_id_unattested'
+  // May they administer.
+  | 'admin_none'
+  | 'admin_token'
   // Our side.
+  | 'policy_unavailable'
   | 'keys_unavailable'
   | 'signing_unavailable'
   | 'not_configured'

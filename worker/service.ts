@@ -3,15 +3,18 @@
 import { waitUntil } from 'cloudflare:workers'
 import type { Hono } from 'hono'
 import { createApp } from './app.ts'
+import { Administrators } from './attest/administrators.ts'
 import { KeyClaims } from './attest/cluster_keys.ts'
-import { ServiceAccountAttestor } from './attest/service_account.ts'
 import { type Config, ConfigError } from './config.ts'
 import { Refusal } from './refusal.ts'
 import { plainError } from './routes/respond.ts'
 import { KeyRing } from './state/key_ring.ts'
+import { PolicyRing } from './state/policy_ring.ts'
 
 /** The name of the one Durable Object that holds an issuer's signing keys. */
 const KEY_STATE_NAME = 'keys'
+/** The same for what administrators have applied. */
+const POLICY_STATE_NAME = 'policy'
 
 /**
  * @param configure reads the environment
@@ -39,21 +42,32 @@ export function createService(
 }
 
 function createDeps(config: Config, env: Env) {
-  const { mode, issuer, trustDomain, policy, signingKeys, kms } = config
+  const { mode, issuer, trustDomain, manifest, context, signingKeys, kms } = config
   const outside = { now, waitUntil, log }
+  const policyState = () => env.POLICY_STATE.getByName(POLICY_STATE_NAME)
+  const stamp = { mode, issuer, trustDomain: trustDomain.name }
   return {
     ...outside,
     config,
     issuer,
-    policy,
-    attestor: new ServiceAccountAttestor(policy.clusters.values(), {
+    context,
+    administrators: new Administrators(config.policy.admins, issuer, {
       ...outside,
-      allowLoopbackHttp: mode === 'development',
+      allowLoopbackHttp: context.allowLoopbackHttp,
+    }),
+    policyState,
+    policyRing: new PolicyRing({
+      ...outside,
+      stamp,
+      manifest,
+      context,
+      allowLoopbackHttp: context.allowLoopbackHttp,
       claims: new KeyClaims(),
+      policyState,
     }),
     keyRing: new KeyRing({
       ...outside,
-      stamp: { mode, issuer, trustDomain: trustDomain.name },
+      stamp,
       references: signingKeys,
       kms,
       keyState: () => env.KEY_STATE.getByName(KEY_STATE_NAME),

@@ -29,10 +29,12 @@ const main :Workerd.Worker = (
   compatibilityFlags = ["no_nodejs_compat"],
   durableObjectNamespaces = [
     (className = "KeyState", uniqueKey = "spiffe-edge-KeyState", enableSql = true),
+    (className = "PolicyState", uniqueKey = "spiffe-edge-PolicyState", enableSql = true),
   ],
   durableObjectStorage = (localDisk = "state"),
   bindings = [
     (name = "KEY_STATE", durableObjectNamespace = "KeyState"),
+    (name = "POLICY_STATE", durableObjectNamespace = "PolicyState"),
     (name = "ISSUER", fromEnvironment = "ISSUER"),
     (name = "TRUST_DOMAIN", fromEnvironment = "TRUST_DOMAIN"),
     (name = "SIGNING_KEY", fromEnvironment = "SIGNING_KEY"),

@@ -20,12 +20,14 @@ const main :Workerd.Worker = (
   compatibilityFlags = ["no_nodejs_compat"],
   durableObjectNamespaces = [
     (className = "KeyState", uniqueKey = "spiffe-edge-KeyState", enableSql = true),
+    (className = "PolicyState", uniqueKey = "spiffe-edge-PolicyState", enableSql = true),
     (className = "DemoCluster", uniqueKey = "spiffe-edge-DemoCluster", enableSql = true),
   ],
   durableObjectStorage = (localDisk = "state"),
   bindings = [
     (name = "MODE", text = "development"),
     (name = "KEY_STATE", durableObjectNamespace = "KeyState"),
+    (name = "POLICY_STATE", durableObjectNamespace = "PolicyState"),
     (name = "DEMO_CLUSTER", durableObjectNamespace = "DemoCluster"),
     (name = "ISSUER", fromEnvironment = "ISSUER"),
     (name = "TRUST_DOMAIN", fromEnvironment = "TRUST_DOMAIN"),

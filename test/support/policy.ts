@@ -2,7 +2,7 @@
 
 import type { Attestation } from '../../worker/attest/attestation.ts'
 import { podSelectors } from '../../worker/attest/selectors.ts'
-import { ManifestError, parseManifest } from '../../worker/policy/manifest.ts'
+import { compilePolicy, ManifestError, parseManifest, type SourcedObject } from '../../worker/policy/manifest.ts'
 import type { Policy } from '../../worker/policy/policy.ts'
 import { TrustDomain } from '../../worker/spiffe/id.ts'
 import { NOW } from './clock.ts'
@@ -43,8 +43,20 @@ export function registration(name: string, spec: object = {}): object {
   }
 }
 
+/** @param text YAML */
+export function parsePolicy(text: string): Policy {
+  const { objects, problems } = parseManifest(text)
+  const compiled = compilePolicy(
+    objects.map((object): SourcedObject => ({ object, source: 'manifest' })),
+    CONTEXT,
+  )
+  const { policy } = compiled
+  if (problems.length + compiled.problems.length > 0) throw new ManifestError([...problems, ...compiled.problems])
+  return policy
+}
+
 export function policyOf(...objects: readonly object[]): Policy {
-  return parseManifest(manifest(...objects), CONTEXT)
+  return parsePolicy(manifest(...objects))
 }
 
 /** @returns what is wrong with a manifest of these objects, nothing if it may be used */

@@ -44,9 +44,8 @@ describe('a good environment', () => {
         endpoint: null,
         credentials: { accessKeyId: 'AKIDEXAMPLE', secretAccessKey: PRODUCTION.AWS_SECRET_ACCESS_KEY },
       },
-      policy: { registrations: [] },
     })
-    expect(config.policy.clusters.size).toBe(0)
+    expect([config.policy.clusters.size, config.policy.registrations.all, config.manifest]).toEqual([0, [], []])
     expect(Object.isFrozen(config)).toBe(true)
   })
 
@@ -84,7 +83,7 @@ describe('a good environment', () => {
   test('brings the manifest with it', () => {
     const { policy } = parseConfig(PRODUCTION, manifest(cluster('east'), registration('web')), 'production')
     expect([...policy.clusters.keys()]).toEqual(['east'])
-    expect(policy.registrations.map(({ name }) => name)).toEqual(['web'])
+    expect(policy.registrations.all.map(({ name }) => name)).toEqual(['web'])
   })
 })
 

@@ -1,14 +1,14 @@
 import { beforeAll, describe, expect, test, vi } from 'vitest'
 import { SigningError, type SigningErrorCode } from '../../keys/signer.ts'
-import type { ServiceAccountAttestor } from '../../worker/attest/service_account.ts'
 import { Decision } from '../../worker/audit.ts'
 import { type IssueDeps, issue } from '../../worker/issue.ts'
-import type { Policy } from '../../worker/policy/policy.ts'
 import type { Registration } from '../../worker/policy/registration.ts'
+import { RegistrationIndex } from '../../worker/policy/registration_index.ts'
 import { Refusal } from '../../worker/refusal.ts'
 import type { SpiffeId } from '../../worker/spiffe/id.ts'
 import { verifyJwtSvid } from '../../worker/spiffe/jwt_svid.ts'
 import type { KeyRing } from '../../worker/state/key_ring.ts'
+import type { PolicyRing } from '../../worker/state/policy_ring.ts'
 import { NOW } from '../support/clock.ts'
 import { FakeCluster, POD } from '../support/cluster.ts'
 import { attestation, ISSUER, registration, TRUST_DOMAIN } from '../support/policy.ts'
@@ -26,7 +26,7 @@ const issuer = (spec: object = {}, variables: object = {}, deps: Partial<IssueDe
 
 async function run(by: TestIssuer, subjectToken: string, audience: readonly string[] = []) {
   const decision = new Decision('token', by.clock.now())
-  const issued = await issue({ door: 'token', subjectToken, audience }, by.deps, decision)
+  const issued = await issue({ door: 'token', subjectToken, audience, spiffeId: null }, by.deps, decision)
   return { ...issued, decision, header: JSON.parse(atob(issued.svid.split('.')[0] ?? '')) }
 }
 
@@ -173,14 +173,18 @@ describe('T-5: minting itself refuses', () => {
           return NOW + 3607
         },
       })
-      const { policy } = issuer().deps
-      const registrations = policy.registrations.map((one) => ({ ...one, template: { expand: () => spiffeId } }))
+      const { policy } = issuer().deps.config
+      const registrations = policy.registrations.all.map((one) => ({ ...one, template: { expand: () => spiffeId } }))
       const by = issuer(
         {},
         {},
         {
-          attestor: { attest } as unknown as ServiceAccountAttestor,
-          policy: { ...policy, registrations: registrations as unknown as Registration[] } satisfies Policy,
+          policyRing: {
+            current: async () => ({
+              attestor: { attest },
+              policy: { ...policy, registrations: new RegistrationIndex(registrations as unknown as Registration[]) },
+            }),
+          } as unknown as PolicyRing,
         },
       )
       expect(await refusal(by, 'any')).toMatchObject({ reason: 'spiffe_id_reserved' })

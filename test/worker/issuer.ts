@@ -5,11 +5,12 @@ import type { Hono } from 'hono'
 import { verifyCompact } from '../../keys/jws.ts'
 import { readKeySet } from '../../keys/key_set.ts'
 import { type AppDeps, createApp } from '../../worker/app.ts'
+import { Administrators } from '../../worker/attest/administrators.ts'
 import { KeyClaims } from '../../worker/attest/cluster_keys.ts'
-import { ServiceAccountAttestor } from '../../worker/attest/service_account.ts'
 import { parseConfig } from '../../worker/config.ts'
 import { parseJwt } from '../../worker/jwt.ts'
 import { KeyRing } from '../../worker/state/key_ring.ts'
+import { PolicyRing } from '../../worker/state/policy_ring.ts'
 import { Clock } from '../support/clock.ts'
 import { ISSUER, manifest, TRUST_DOMAIN } from '../support/policy.ts'
 
@@ -58,6 +59,11 @@ export function newKeyState() {
   return env.KEY_STATE.getByName(name)
 }
 
+/** The same for what administrators apply. */
+export function newPolicyState() {
+  return env.POLICY_STATE.getByName(`test-${crypto.randomUUID()}`)
+}
+
 /** What a client sends, as names and values; one that is null is left out. */
 export type Form = Readonly<Record<string, string | readonly string[] | null>>
 
@@ -79,22 +85,29 @@ export class TestIssuer {
       ...variables,
     }
     const config = parseConfig(environment, manifest(...objects), 'development')
-    const { mode, issuer, trustDomain, policy, signingKeys, kms } = config
-    const outside = { now: clock.now, waitUntil: background.waitUntil, log: book.log }
+    const { mode, issuer, trustDomain, manifest: deployed, context, signingKeys, kms } = config
+    const outside = { now: clock.now, waitUntil: background.waitUntil, log: book.log, allowLoopbackHttp: false }
+    const stamp = { mode, issuer, trustDomain: trustDomain.name }
     const keyState = newKeyState()
+    const policyState = newPolicyState()
     this.deps = {
       ...outside,
       config,
       issuer,
-      policy,
-      attestor: new ServiceAccountAttestor(policy.clusters.values(), {
+      context,
+      administrators: new Administrators(config.policy.admins, issuer, outside),
+      policyState: () => policyState,
+      policyRing: new PolicyRing({
         ...outside,
-        allowLoopbackHttp: false,
+        stamp,
+        manifest: deployed,
+        context,
         claims: new KeyClaims(),
+        policyState: () => policyState,
       }),
       keyRing: new KeyRing({
         ...outside,
-        stamp: { mode, issuer, trustDomain: trustDomain.name },
+        stamp,
         references: signingKeys,
         kms,
         keyState: () => keyState,

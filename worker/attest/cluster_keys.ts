@@ -63,6 +63,11 @@ export class KeyClaims {
     return null
   }
 
+  /** Gives up every claim of clusters that there are no more. */
+  keepOnly(clusters: ReadonlySet<string>): void {
+    for (const cluster of this.#claimed.keys()) if (!clusters.has(cluster)) this.#claimed.delete(cluster)
+  }
+
   /** Gives up every claim of `cluster` but those on `marks`. */
   retain(cluster: string, marks: Iterable<string>): void {
     const claimed = this.#claimed.get(cluster)
@@ -70,16 +75,21 @@ export class KeyClaims {
   }
 }
 
+/** Whose keys they are, and where. */
+export type KeyOwner = Pick<Cluster, 'name' | 'issuer' | 'keySource'>
+
 export class ClusterKeys {
-  readonly #cluster: Cluster
+  readonly #cluster: KeyOwner
   readonly #deps: ClusterKeysDeps
   readonly #refreshing = new SharedCall<void>()
   #set: { readonly keys: KeySet; readonly fetchedAt: number } | null = null
   #attemptedAt = Number.NEGATIVE_INFINITY
 
-  constructor(cluster: Cluster, deps: ClusterKeysDeps) {
+  constructor(cluster: KeyOwner, deps: ClusterKeysDeps) {
     this.#cluster = cluster
     this.#deps = deps
+    // What a former record of that name has claimed, it has claimed with other keys.
+    deps.claims.retain(cluster.name, [])
     // What is written into a record is that cluster's, whoever comes first with another set (T-3).
     if (cluster.keySource.from === 'inline')
       for (const jwk of cluster.keySource.keys) deps.claims.claim(cluster.name, keyMark(jwk))

@@ -37,13 +37,22 @@ interface Candidate {
 export class ServiceAccountAttestor {
   readonly #byIssuer = new Map<string, Candidate[]>()
 
-  constructor(clusters: Iterable<Cluster>, deps: ClusterKeysDeps) {
+  /** @param previous whose keys are kept for clusters that have not changed */
+  constructor(clusters: Iterable<Cluster>, deps: ClusterKeysDeps, previous?: ServiceAccountAttestor) {
     for (const cluster of clusters) {
-      const candidate = { cluster, keys: new ClusterKeys(cluster, deps) }
+      const candidate = { cluster, keys: previous?.keysOf(cluster) ?? new ClusterKeys(cluster, deps) }
       const sharing = this.#byIssuer.get(cluster.issuer)
       if (sharing) sharing.push(candidate)
       else this.#byIssuer.set(cluster.issuer, [candidate])
     }
+  }
+
+  /** @returns the keys of a cluster, if its record says the same of where they are */
+  keysOf({ issuer, name, keySource, connection }: Cluster): ClusterKeys | undefined {
+    const same = ({ cluster }: Candidate) =>
+      cluster.name === name &&
+      JSON.stringify([cluster.keySource, cluster.connection]) === JSON.stringify([keySource, connection])
+    return this.#byIssuer.get(issuer)?.find(same)?.keys
   }
 
   /**

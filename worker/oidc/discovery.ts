@@ -9,6 +9,8 @@ export const PATHS = {
   jwks: '/keys',
   token: '/token',
   structuredAuth: '/structured-auth.yaml',
+  adminObjects: '/admin/v1/objects',
+  adminApply: '/admin/v1/apply',
 } as const
 
 /**

@@ -6,10 +6,10 @@
 import type { AlgorithmName } from '../../keys/algorithms.ts'
 import type { Attestation } from '../attest/attestation.ts'
 import { Refusal } from '../refusal.ts'
-import type { SpiffeId } from '../spiffe/id.ts'
+import type { SpiffeId, TrustDomain } from '../spiffe/id.ts'
 import { isReserved } from '../spiffe/reserved.ts'
 import type { Policy } from './policy.ts'
-import { isPodOf, type Registration } from './registration.ts'
+import type { Registration, SvidType } from './registration.ts'
 import { agreesWithFacts, type TemplateFacts } from './spiffe_id_template.ts'
 
 declare const authorized: unique symbol
@@ -25,36 +25,36 @@ export interface Grant {
   /** Seconds since the epoch that the SVID may not outlive: the subject token's end (T-8). */
   readonly notAfter: number
   readonly alg: AlgorithmName | null
+  /** Claims besides the SVID's own. */
+  readonly claims: Readonly<Record<string, string>>
+  readonly hint: string | null
+  /** Whether the API server must have said that the workload is alive. */
+  readonly live: boolean
   readonly [authorized]: true
 }
 
-/**
- * @param requested the audiences asked for, of both `audience` and `resource`; none asks for the registration's only one
- * @throws Refusal
- */
-export function authorize(attestation: Attestation, requested: readonly string[], policy: Policy): Grant {
-  const facts: TemplateFacts = {
-    cluster: attestation.cluster,
-    namespace: attestation.namespace,
-    serviceAccountName: attestation.serviceAccount.name,
-    podName: attestation.pod?.name ?? null,
-    podUID: attestation.pod?.uid ?? null,
-  }
-  const matches = policy.registrations.filter((registration) => selects(registration, attestation))
-  const [first] = matches
-  if (!first) throw new Refusal('registration_none', 'no registration selects this pod')
-  const spiffeId = identify(first, facts, policy)
-  for (const other of matches)
-    if (identify(other, facts, policy).path !== spiffeId.path)
-      throw new Refusal('registration_ambiguous', `${first.name} and ${other.name} give different SPIFFE IDs`)
+/** What is asked for. */
+export interface Wanted {
+  readonly svidType: SvidType
+  /** Of both `audience` and `resource`; none asks for the registration's only one. */
+  readonly audience: readonly string[]
+  /** The SPIFFE ID, for a workload that could have several; null leaves no choice. */
+  readonly spiffeId: string | null
+}
 
-  const wanted = requested.length > 0 ? requested : [onlyAudience(matches)]
-  const [term, ...rest] = matches.flatMap((registration) => {
-    const audience = allowedAudience(registration, wanted)
+/** @throws Refusal */
+export function authorize(attestation: Attestation, wanted: Wanted, policy: Policy): Grant {
+  const { registrations, spiffeId } = selectRegistrations(attestation, wanted, policy)
+  const requested = wanted.audience.length > 0 ? wanted.audience : [onlyAudience(registrations)]
+  const [term, ...rest] = registrations.flatMap((registration) => {
+    const audience = allowedAudience(registration, requested)
     return audience === null ? [] : [{ registration, audience }]
   })
   if (!term)
-    throw new Refusal('target_not_allowed', `not in the audiences of ${matches.map(({ name }) => name).join(', ')}`)
+    throw new Refusal(
+      'target_not_allowed',
+      `not in the audiences of ${registrations.map(({ name }) => name).join(', ')}`,
+    )
   const { registration, audience } = term
   if (rest.length > 0)
     throw new Refusal(
@@ -65,28 +65,47 @@ export function authorize(attestation: Attestation, requested: readonly string[]
     registration: registration.name,
     spiffeId,
     audience,
-    bearer: [...policy.clusters.values()].some(({ apiServerAudiences }) =>
-      apiServerAudiences.includes(audience[0] ?? ''),
-    ),
+    bearer: policy.audiences.apiServers.has(audience[0] ?? ''),
     ttlSeconds: registration.ttlSeconds,
     notAfter: attestation.expiresAt,
     alg: registration.alg,
+    claims: registration.claims,
+    hint: registration.hint,
+    live: registration.liveness === 'tokenReview',
   } as Grant
 }
 
-function selects(
-  { clusters, selector }: Registration,
-  { cluster, namespace, serviceAccount, pod }: Attestation,
-): boolean {
-  if (!clusters.includes(cluster)) return false
-  if (selector.namespace !== namespace) return false
-  if (selector.serviceAccountName !== undefined && selector.serviceAccountName !== serviceAccount.name) return false
-  if (selector.podName !== undefined && !(pod && isPodOf(pod.name, selector.podName))) return false
-  return true
+/** @returns the registrations that match and give one SPIFFE ID, and that */
+function selectRegistrations(attestation: Attestation, { svidType, spiffeId }: Wanted, policy: Policy) {
+  const matching = policy.registrations.matching(attestation)
+  if (matching.length === 0) throw new Refusal('registration_none', 'no registration selects this pod')
+  const candidates = matching
+    .filter(({ svidTypes }) => svidTypes.includes(svidType))
+    .map((registration) => ({ registration, id: identify(registration, attestation, policy.trustDomain) }))
+  if (candidates.length === 0)
+    throw new Refusal('svid_type_not_allowed', `not given by ${matching.map(({ name }) => name).join(', ')}`)
+  const chosen = spiffeId === null ? candidates : candidates.filter(({ id }) => id.toString() === spiffeId)
+  const [first] = chosen
+  if (!first) throw new Refusal('spiffe_id_not_allowed', `not given by ${matching.map(({ name }) => name).join(', ')}`)
+  for (const { registration, id } of chosen)
+    if (id.path !== first.id.path)
+      throw new Refusal(
+        'registration_ambiguous',
+        `${first.registration.name} and ${registration.name} give different SPIFFE IDs`,
+      )
+  policy.bans.check(attestation, first.id)
+  return { registrations: chosen.map(({ registration }) => registration), spiffeId: first.id }
 }
 
-function identify(registration: Registration, facts: TemplateFacts, policy: Policy): SpiffeId {
-  const id = registration.template.expand(policy.trustDomain, facts)
+function identify(registration: Registration, attestation: Attestation, trustDomain: TrustDomain): SpiffeId {
+  const facts: TemplateFacts = {
+    cluster: attestation.cluster,
+    namespace: attestation.namespace,
+    serviceAccountName: attestation.serviceAccount.name,
+    podName: attestation.pod?.name ?? null,
+    podUID: attestation.pod?.uid ?? null,
+  }
+  const id = registration.template.expand(trustDomain, facts)
   if (!id)
     throw new Refusal('spiffe_id_illegal', `the template of ${registration.name} gives no SPIFFE ID for this pod`)
   if (isReserved(id))

@@ -20,7 +20,7 @@ export const ClusterName = z.string().check(z.regex(/^[a-z0-9](?:[a-z0-9-]{0,61}
 export const Audience = z.string().check(z.regex(/^[\x21-\x7e]{1,512}$/, 'not 1 to 512 printable characters'))
 
 /** Each once: kube-apiserver refuses a configuration that names one twice. */
-const DistinctAudiences = z
+export const DistinctAudiences = z
   .array(Audience)
   .check(z.refine((list) => new Set(list).size === list.length, 'names an audience twice'))
 export const Audiences = DistinctAudiences.check(z.minLength(1))
@@ -57,6 +57,17 @@ const ReviewerManifest = z.union([
   z.strictObject({ secret: BindingName }),
 ])
 
+/** What objects that are read from a cluster may grant at most. Set by an administrator, never by the cluster (T-1). */
+const Ceiling = z.strictObject({
+  spiffeIDPrefixes: z
+    .array(z.string().check(z.regex(/^(?:\/[A-Za-z0-9._-]+)+$/, 'not the beginning of a path, /like/this')))
+    .check(z.minLength(1)),
+  audiences: z._default(DistinctAudiences, []),
+  dnsSuffixes: z._default(z.array(z.string().check(z.regex(/^\.[a-z0-9-]+(?:\.[a-z0-9-]+)*$/, 'not .like.this'))), []),
+  maxTtlSeconds: z._default(z.int().check(z.minimum(30), z.maximum(3600)), 3600),
+  claims: z._default(z.array(z.string()), []),
+})
+
 /** The manifest's form of a cluster. Every field is described in docs/manifest.md. */
 export const ClusterManifest = z.strictObject({
   apiVersion: z.literal('spiffe-edge.io/v1alpha1'),
@@ -84,6 +95,7 @@ export const ClusterManifest = z.strictObject({
     connection: z.optional(z.strictObject({ url: z.string(), binding: z.optional(BindingName) })),
     reviewer: z._default(ReviewerManifest, 'self'),
     liveness: z._default(z.enum(['none', 'tokenReview']), 'none'),
+    ceiling: z.optional(Ceiling),
     serviceAccountAllowList: z._default(
       z.array(z.string().check(z.regex(/^[a-z0-9.-]{1,253}:[a-z0-9.-]{1,253}$/, 'not namespace:name'))),
       [],
@@ -142,6 +154,8 @@ export interface Cluster {
   readonly reviewer: Reviewer
   /** Whether every token of the cluster is shown to its API server before it is believed. */
   readonly liveness: 'none' | 'tokenReview'
+  /** null where WorkloadRegistration objects of the cluster are not read at all. */
+  readonly ceiling: z.infer<typeof Ceiling> | null
   /** Service accounts whose pods are nodes, as `namespace:name`. Empty means that nobody is (T-14). */
   readonly serviceAccountAllowList: readonly string[]
   readonly allowedNodeLabelKeys: readonly string[]
@@ -173,6 +187,7 @@ export function compileCluster({ metadata, spec }: z.infer<typeof ClusterManifes
     connection: spec.connection ? { url: spec.connection.url, binding: spec.connection.binding ?? null } : null,
     reviewer: compileReviewer(spec.reviewer),
     liveness: spec.liveness,
+    ceiling: spec.ceiling ?? null,
     serviceAccountAllowList: spec.serviceAccountAllowList,
     allowedNodeLabelKeys: spec.allowedNodeLabelKeys,
     allowedPodLabelKeys: spec.allowedPodLabelKeys,

@@ -1,14 +1,25 @@
 /**
- * The operator's manifest: YAML documents of the kinds `Cluster` and `WorkloadRegistration`, read into one policy.
- * Either all of it is good or none of it is used.
+ * Objects of the kinds `Cluster`, `WorkloadRegistration`, `Ban` and `Admin`, from the manifest that is deployed, from
+ * administrators and from clusters, put together into one policy.
  */
 
 import { parseAllDocuments } from 'yaml'
 import * as z from 'zod/mini'
 import { SpiffeIdError } from '../spiffe/id.ts'
-import { type Cluster, ClusterManifest, compileCluster } from './cluster.ts'
-import { checkPolicy, type ManifestContext, type Policy } from './policy.ts'
-import { compileRegistration, type Registration, RegistrationManifest } from './registration.ts'
+import { AdminManifest, compileAdmin } from './admin.ts'
+import { BanManifest, Bans } from './ban.ts'
+import { ClusterManifest, compileCluster } from './cluster.ts'
+import {
+  audiencesOf,
+  checkCeiling,
+  checkClusters,
+  checkRegistration,
+  type ManifestContext,
+  type Policy,
+} from './policy.ts'
+import { compileRegistration, type Registration, RegistrationManifest, type Source } from './registration.ts'
+import { RegistrationIndex } from './registration_index.ts'
+import { SharedIdentities } from './shared_identities.ts'
 
 /** Thrown with everything that is wrong, each with the kind and name of its object. */
 export class ManifestError extends Error {
@@ -21,44 +32,111 @@ export class ManifestError extends Error {
   }
 }
 
-const ManifestObject = z.discriminatedUnion('kind', [ClusterManifest, RegistrationManifest])
+const ManifestObject = z.discriminatedUnion('kind', [ClusterManifest, RegistrationManifest, BanManifest, AdminManifest])
+export type ManifestObject = z.infer<typeof ManifestObject>
+
+/** An object, and where it came from. */
+export interface SourcedObject {
+  readonly object: ManifestObject
+  readonly source: Source
+}
+
+export interface CompiledPolicy {
+  readonly policy: Policy
+  /** What is wrong with objects of the manifest or of administrators. Where there is something, `policy` may not be used. */
+  readonly problems: readonly string[]
+  /** Live objects that are left out, as `<cluster>/<name>`, each with its problems. */
+  readonly rejected: ReadonlyMap<string, readonly string[]>
+}
 
 /**
  * @param text YAML 1.2, any number of documents
- * @throws ManifestError
+ * @returns the objects that have nothing wrong with them, and what is wrong with the others
  */
-export function parseManifest(text: string, context: ManifestContext): Policy {
+export function parseManifest(text: string): { objects: readonly ManifestObject[]; problems: readonly string[] } {
   const problems: string[] = []
-  const objects = parseObjects(text, problems)
-  const clusterManifests = objects.filter((object) => object.kind === 'Cluster')
-  const alone = clusterManifests.length === 1
-  const clusters = new Map<string, Cluster>()
-  for (const object of clusterManifests) {
-    const { name } = object.metadata
-    if (clusters.has(name)) problems.push(`Cluster ${name}: the name is taken`)
-    clusters.set(name, compileCluster(object, alone))
-  }
-  const registrations: Registration[] = []
-  for (const object of objects) {
-    if (object.kind !== 'WorkloadRegistration') continue
-    const { name } = object.metadata
-    if (registrations.some((other) => other.name === name))
-      problems.push(`WorkloadRegistration ${name}: the name is taken`)
-    try {
-      registrations.push(compileRegistration(object, context.trustDomain, alone))
-    } catch (error) {
-      if (!(error instanceof SpiffeIdError)) throw error
-      problems.push(`WorkloadRegistration ${name}: spec.spiffeID: ${error.message} of ${context.trustDomain}`)
-    }
-  }
-  const policy: Policy = { trustDomain: context.trustDomain, clusters, registrations }
-  problems.push(...checkPolicy(policy, context))
-  if (problems.length > 0) throw new ManifestError(problems)
-  return policy
+  return { objects: parseObjects(text, problems), problems }
 }
 
-function parseObjects(text: string, problems: string[]): z.infer<typeof ManifestObject>[] {
-  const objects: z.infer<typeof ManifestObject>[] = []
+/**
+ * @param value what an administrator or a cluster has sent
+ * @throws ManifestError
+ */
+export function parseObject(value: unknown): ManifestObject {
+  const parsed = ManifestObject.safeParse(value)
+  if (parsed.success) return parsed.data
+  throw new ManifestError(parsed.error.issues.map((issue) => `${titleOf(value, 0)}: ${describe(issue)}`))
+}
+
+/** Puts objects together. One of a cluster that is wrong is left out; with any other, nothing can be used. */
+export function compilePolicy(objects: readonly SourcedObject[], context: ManifestContext): CompiledPolicy {
+  const problems: string[] = []
+  const names = new Set<string>()
+  for (const { object, source } of objects) {
+    const title = `${object.kind} ${object.metadata.name}`
+    if (typeof source === 'object') continue
+    if (names.has(title)) problems.push(`${title}: the name is taken`)
+    names.add(title)
+    if (object.kind === 'Admin' && source !== 'manifest') problems.push(`${title}: only in the deployed manifest`)
+  }
+
+  const clusterManifests = objects.flatMap(({ object }) => (object.kind === 'Cluster' ? [object] : []))
+  const clusters = new Map(
+    clusterManifests.map((object) => [object.metadata.name, compileCluster(object, clusterManifests.length === 1)]),
+  )
+  problems.push(...checkClusters([...clusters.values()], context))
+
+  const audiences = audiencesOf(clusters.values())
+  const identities = new SharedIdentities()
+  const registrations: Registration[] = []
+  const rejected = new Map<string, readonly string[]>()
+  // Live objects last, so that none of them can keep another from being accepted.
+  for (const { object, source } of objects.toSorted((one, other) => rank(one) - rank(other))) {
+    if (object.kind !== 'WorkloadRegistration') continue
+    const { registration, found } = compileOne(object, source)
+    if (registration && found.length === 0) registrations.push(registration)
+    else if (typeof source === 'object') rejected.set(`${source.cluster}/${object.metadata.name}`, found)
+    else problems.push(...found.map((problem) => `WorkloadRegistration ${object.metadata.name}: ${problem}`))
+  }
+
+  function compileOne(object: ManifestObject & { kind: 'WorkloadRegistration' }, source: Source) {
+    let registration: Registration
+    try {
+      registration = compileRegistration(object, source, context.trustDomain, [...clusters.keys()])
+    } catch (error) {
+      if (!(error instanceof SpiffeIdError)) throw error
+      return { registration: null, found: [`spec.spiffeID: ${error.message} of ${context.trustDomain}`] }
+    }
+    const found = checkRegistration(registration, clusters, audiences, context)
+    if (typeof source === 'object') {
+      const cluster = clusters.get(source.cluster)
+      if (cluster) found.push(...checkCeiling(registration, cluster))
+    }
+    const sharing = found.length === 0 ? identities.add(registration) : null
+    if (sharing)
+      found.push(
+        `spec.spiffeID: pods of ${sharing[0]} and ${sharing[1]} could share it: put {cluster} into it, or set sharedIdentity`,
+      )
+    return { registration, found }
+  }
+
+  const policy: Policy = {
+    trustDomain: context.trustDomain,
+    clusters,
+    registrations: new RegistrationIndex(registrations),
+    bans: new Bans(objects.flatMap(({ object }) => (object.kind === 'Ban' ? [object] : []))),
+    admins: objects.flatMap(({ object }) => (object.kind === 'Admin' ? [compileAdmin(object)] : [])),
+    audiences,
+  }
+  return { policy, problems, rejected }
+}
+
+function rank({ source }: SourcedObject): number {
+  return typeof source === 'object' ? 1 : 0
+}
+
+function parseObjects(text: string, problems: string[]): ManifestObject[] {
+  const objects: ManifestObject[] = []
   const documents = parseAllDocuments(text, { version: '1.2', schema: 'core', strict: true, uniqueKeys: true })
   if (!Array.isArray(documents)) return objects
   for (const [index, document] of documents.entries()) {

@@ -4,15 +4,30 @@ import { isCanonical, isPrivate, keyMark } from '../../keys/key_set.ts'
 import { endpointUrlProblem } from '../endpoint_url.ts'
 import type { TrustDomain } from '../spiffe/id.ts'
 import { isReserved } from '../spiffe/reserved.ts'
+import type { Admin } from './admin.ts'
+import type { Bans } from './ban.ts'
 import type { Cluster } from './cluster.ts'
-import type { Registration } from './registration.ts'
+import { demanded, type Registration } from './registration.ts'
+import type { RegistrationIndex } from './registration_index.ts'
+import { idPattern } from './shared_identities.ts'
 import { agreesWithFacts } from './spiffe_id_template.ts'
 
 /** What the worker decides by. */
 export interface Policy {
   readonly trustDomain: TrustDomain
   readonly clusters: ReadonlyMap<string, Cluster>
-  readonly registrations: readonly Registration[]
+  readonly registrations: RegistrationIndex
+  readonly bans: Bans
+  readonly admins: readonly Admin[]
+  readonly audiences: KnownAudiences
+}
+
+/** Audiences by what they are for; no audience is for two things (T-7). */
+export interface KnownAudiences {
+  /** What subject tokens are made out to. */
+  readonly attestation: ReadonlySet<string>
+  /** What API servers take as bearer tokens. */
+  readonly apiServers: ReadonlySet<string>
 }
 
 /** What of the configuration the manifest is judged by. */
@@ -24,11 +39,18 @@ export interface ManifestContext {
   readonly allowLoopbackHttp: boolean
 }
 
-/**
- * @returns the problems found, none if the policy may be used
- */
-export function checkPolicy(policy: Policy, context: ManifestContext): string[] {
-  const clusters = [...policy.clusters.values()]
+export function audiencesOf(clusters: Iterable<Cluster>): KnownAudiences {
+  const attestation = new Set<string>()
+  const apiServers = new Set<string>()
+  for (const cluster of clusters) {
+    for (const audience of cluster.audiences) attestation.add(audience)
+    for (const audience of cluster.apiServerAudiences) apiServers.add(audience)
+  }
+  return { attestation, apiServers }
+}
+
+/** @returns what is wrong with the clusters, each problem with the name of its object */
+export function checkClusters(clusters: readonly Cluster[], context: ManifestContext): string[] {
   return [
     ...clusters.flatMap((cluster) =>
       checkCluster(cluster, context).map((problem) => `Cluster ${cluster.name}: ${problem}`),
@@ -36,12 +58,6 @@ export function checkPolicy(policy: Policy, context: ManifestContext): string[] 
     ...checkClusterAudiences(clusters, context),
     ...checkKeySources(clusters),
     ...checkInlineKeys(clusters),
-    ...policy.registrations.flatMap((registration) =>
-      checkRegistration(registration, policy, context).map(
-        (problem) => `WorkloadRegistration ${registration.name}: ${problem}`,
-      ),
-    ),
-    ...checkSharedIdentities(policy.registrations),
   ]
 }
 
@@ -138,32 +154,64 @@ function checkInlineKeys(clusters: readonly Cluster[]): string[] {
   return problems
 }
 
-function checkRegistration(registration: Registration, policy: Policy, context: ManifestContext): string[] {
+/**
+ * @param clusters all that there are
+ * @returns what is wrong with a registration by itself
+ */
+export function checkRegistration(
+  registration: Registration,
+  clusters: ReadonlyMap<string, Cluster>,
+  audiences: KnownAudiences,
+  context: ManifestContext,
+): string[] {
   const problems: string[] = []
-  const clusters = [...policy.clusters.values()]
+  if (registration.clusters.length === 0) problems.push('spec.clusters: name them, there are several')
   for (const name of registration.clusters)
-    if (!policy.clusters.has(name)) problems.push(`spec.clusters: there is no Cluster ${name}`)
+    if (!clusters.has(name)) problems.push(`spec.clusters: there is no Cluster ${name}`)
+  if (registration.audiences.length === 0 && registration.svidTypes.includes('JWT'))
+    problems.push('spec.audiences: is empty')
   for (const audience of registration.audiences) {
     if (isInternalAudience(audience, context)) problems.push(`spec.audiences: ${audience} is reserved`)
-    if (clusters.some((cluster) => cluster.audiences.includes(audience)))
-      problems.push(`spec.audiences: ${audience} is an attestation audience`)
+    if (audiences.attestation.has(audience)) problems.push(`spec.audiences: ${audience} is an attestation audience`)
   }
   for (const combination of registration.audienceCombinations)
     for (const audience of combination) {
       if (!registration.audiences.includes(audience))
         problems.push(`spec.audienceCombinations: ${audience} is not in spec.audiences`)
-      if (clusters.some((cluster) => cluster.apiServerAudiences.includes(audience)))
+      if (audiences.apiServers.has(audience))
         problems.push(`spec.audienceCombinations: ${audience} is an API server's and goes with nothing else`)
     }
+  for (const name of registration.clusters) {
+    const cluster = clusters.get(name)
+    if (cluster) problems.push(...checkLiveness(registration, cluster))
+  }
+  return [...problems, ...checkSpiffeId(registration, clusters.size > 1, context.trustDomain)]
+}
+
+/** Labels and life are known to the API server alone. */
+function checkLiveness({ selectors, liveness }: Registration, cluster: Cluster): string[] {
+  const problems: string[] = []
+  if (liveness === 'tokenReview' && !cluster.connection)
+    problems.push(`spec.liveness: Cluster ${cluster.name} has no spec.connection`)
+  for (const selector of selectors) {
+    const [, key] = /^k8s:pod-label:([^:]+):/.exec(selector) ?? []
+    if (key !== undefined && (cluster.liveness !== 'tokenReview' || !cluster.allowedPodLabelKeys.includes(key)))
+      problems.push(`spec.selectors: the label ${key} is not attested in Cluster ${cluster.name}`)
+  }
+  return problems
+}
+
+function checkSpiffeId(registration: Registration, severalClusters: boolean, trustDomain: TrustDomain): string[] {
+  const problems: string[] = []
   const standIns = {
     cluster: registration.clusters.length === 1 ? (registration.clusters[0] ?? null) : 'any-cluster',
-    namespace: registration.selector.namespace,
-    serviceAccountName: registration.selector.serviceAccountName ?? 'any-service-account',
+    namespace: demanded(registration, 'k8s:ns') ?? 'any-namespace',
+    serviceAccountName: demanded(registration, 'k8s:sa') ?? 'any-service-account',
     podName: 'any-pod',
     podUID: 'any-uid',
   }
-  const id = registration.template.expand(policy.trustDomain, standIns)
-  if (clusters.length > 1 && isServiceAccountId(registration.template) && !registration.sharedIdentity)
+  const id = registration.template.expand(trustDomain, standIns)
+  if (severalClusters && isServiceAccountId(registration.template) && !registration.sharedIdentity)
     problems.push(
       'spec.spiffeID: with several clusters, /ns/…/sa/… does not say whose: begin with /cluster/{cluster}, or set sharedIdentity',
     )
@@ -171,28 +219,39 @@ function checkRegistration(registration: Registration, policy: Policy, context: 
   else if (isReserved(id)) problems.push('spec.spiffeID: is reserved')
   else if (!agreesWithFacts(id, standIns))
     problems.push(
-      'spec.spiffeID: names a namespace, service account or cluster that spec.selector and spec.clusters do not',
+      'spec.spiffeID: names a namespace, service account or cluster that the selectors and spec.clusters do not',
     )
   return problems
 }
 
-/** T-2: pods of two clusters have one SPIFFE ID only where the operator has written that this is meant. */
-function checkSharedIdentities(registrations: readonly Registration[]): string[] {
-  const patterns = registrations.flatMap((registration) =>
-    registration.clusters.map((cluster) => ({ registration, cluster, segments: pattern(registration, cluster) })),
+/**
+ * What an object that was read from a cluster may say: nothing but what the cluster's record allows, for pods of that
+ * cluster alone (T-1). It is refused as a whole, never cut to fit.
+ */
+export function checkCeiling(registration: Registration, cluster: Cluster): string[] {
+  const { ceiling } = cluster
+  if (!ceiling) return ['objects of this cluster are not read']
+  const problems: string[] = []
+  if (registration.clusters.some((name) => name !== cluster.name)) problems.push('spec.clusters: another cluster')
+  if (registration.sharedIdentity) problems.push('spec.sharedIdentity: is for the deployed manifest')
+  const id = idPattern(registration, cluster.name)
+  if (
+    !ceiling.spiffeIDPrefixes.some((prefix) =>
+      prefix
+        .slice(1)
+        .split('/')
+        .every((segment, at) => segment === id[at]),
+    )
   )
-  const problems = new Set<string>()
-  for (const [index, one] of patterns.entries())
-    for (const other of patterns.slice(index + 1)) {
-      if (one.cluster === other.cluster || (one.registration.sharedIdentity && other.registration.sharedIdentity))
-        continue
-      if (overlap(one.segments, other.segments))
-        problems.add(
-          `WorkloadRegistration ${other.registration.name}: spec.spiffeID: pods of ${one.cluster} and ${other.cluster} could share it:` +
-            ` put {cluster} into it, or set sharedIdentity`,
-        )
-    }
-  return [...problems]
+    problems.push('spec.spiffeID: outside of what the cluster may give')
+  if (!registration.audiences.every((audience) => ceiling.audiences.includes(audience)))
+    problems.push('spec.audiences: outside of what the cluster may give')
+  if (registration.ttlSeconds > ceiling.maxTtlSeconds) problems.push('spec.ttlSeconds: above what the cluster may give')
+  if (!Object.keys(registration.claims).every((claim) => ceiling.claims.includes(claim)))
+    problems.push('spec.claims: outside of what the cluster may give')
+  if (!registration.dnsNames.every((name) => ceiling.dnsSuffixes.some((suffix) => name.endsWith(suffix))))
+    problems.push('spec.dnsNames: outside of what the cluster may give')
+  return problems
 }
 
 /** Whether the AuthenticationConfiguration would map the IDs to names that do not say which cluster they are of (T-2). */
@@ -202,27 +261,6 @@ function isServiceAccountId({ segments }: Registration['template']): boolean {
     return segment && 'literal' in segment ? segment.literal : null
   }
   return segments.length === 4 && literal(0) === 'ns' && literal(2) === 'sa'
-}
-
-/** The path's segments as far as the registration fixes them; null is anything. */
-function pattern({ template, selector }: Registration, cluster: string): (string | null)[] {
-  const fixed = {
-    cluster,
-    namespace: selector.namespace,
-    serviceAccountName: selector.serviceAccountName,
-    podName: null,
-    podUID: null,
-  }
-  return template.segments.map((segment) =>
-    'literal' in segment ? segment.literal : (fixed[segment.variable] ?? null),
-  )
-}
-
-function overlap(one: readonly (string | null)[], other: readonly (string | null)[]): boolean {
-  return (
-    one.length === other.length &&
-    one.every((segment, index) => segment === null || other[index] === null || segment === other[index])
-  )
 }
 
 /** The issuer's own audiences: its name, and everything below it, such as `<issuer>/admin` (T-7, T-11). */

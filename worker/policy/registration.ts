@@ -6,7 +6,7 @@ import * as z from 'zod/mini'
 import { ALGORITHMS, type AlgorithmName } from '../../keys/algorithms.ts'
 import type { TrustDomain } from '../spiffe/id.ts'
 import { DEFAULT_JWT_SVID_TTL_SECONDS, MAX_JWT_SVID_TTL_SECONDS } from '../spiffe/jwt_svid.ts'
-import { Audiences, ClusterName } from './cluster.ts'
+import { ClusterName, DistinctAudiences } from './cluster.ts'
 import { CLUSTER_SERVICE_ACCOUNT_ID, SERVICE_ACCOUNT_ID, SpiffeIdTemplate } from './spiffe_id_template.ts'
 
 /** Below this a token is spent before a slow client has used it. */
@@ -15,71 +15,157 @@ const MIN_TTL_SECONDS = 30
 /** DNS label or subdomain, as Kubernetes names things. */
 const KubernetesName = z.string().check(z.regex(/^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/, 'not a Kubernetes name'))
 
+/** SPIRE allows as much; nobody has a use for more. */
+const MAX_SELECTORS = 256
+
+/** What SPIRE calls a selector: `type:name:value`. The types are those that our attestors give out. */
+const Selector = z
+  .string()
+  .check(
+    z.regex(
+      /^k8s:(?:ns|sa|pod-name|pod-uid|node-name|pod-label:[A-Za-z0-9._/-]{1,317}):[\x21-\x7e]{1,512}$/,
+      'not a selector that is attested here',
+    ),
+  )
+
+/**
+ * Claims that mean something to somebody who reads a token: those of the standards, and `node_name`, which only the
+ * attestation of nodes may set (T-14).
+ *
+ * @see [JSON Web Token Claims](https://www.iana.org/assignments/jwt/jwt.xhtml)
+ */
+const RESERVED_CLAIMS: ReadonlySet<string> = new Set(
+  (
+    'iss sub aud exp nbf iat jti azp nonce auth_time at_hash c_hash acr amr sub_jwk cnf act may_act scope client_id sid ' +
+    'events toe txn rph vc vp entitlements groups roles email email_verified phone_number phone_number_verified ' +
+    'preferred_username upn oid tid node_name'
+  ).split(' '),
+)
+
+const ExtraClaims = z.record(
+  z.string().check(
+    z.regex(/^[a-z][a-z0-9_]{0,63}$/, 'not a claim name'),
+    z.refine((name) => !RESERVED_CLAIMS.has(name), 'a claim that means something already'),
+  ),
+  z.string().check(z.maxLength(256)),
+)
+
+/** A name for a certificate: letters, digits and hyphens, no wildcard. */
+const DnsName = z
+  .string()
+  .check(
+    z.maxLength(253),
+    z.regex(/^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/, 'not a DNS name'),
+  )
+
 /** The manifest's form of a registration. Every field is described in docs/manifest.md. */
 export const RegistrationManifest = z.strictObject({
   apiVersion: z.literal('kubespiffe.io/v1alpha1'),
   kind: z.literal('WorkloadRegistration'),
   metadata: z.strictObject({ name: KubernetesName }),
-  spec: z.strictObject({
-    clusters: z.array(ClusterName).check(z.minLength(1)),
-    selector: z.strictObject({
-      namespace: KubernetesName,
-      serviceAccountName: KubernetesName,
-      podName: z.optional(KubernetesName),
-    }),
-    spiffeID: z.optional(z.string()),
-    svidType: z.optional(z.literal('JWT', 'only JWT-SVIDs are issued')),
-    audiences: Audiences,
-    audienceCombinations: z._default(z.array(Audiences.check(z.minLength(2))), []),
-    ttlSeconds: z._default(
-      z.int().check(z.minimum(MIN_TTL_SECONDS), z.maximum(MAX_JWT_SVID_TTL_SECONDS)),
-      DEFAULT_JWT_SVID_TTL_SECONDS,
+  spec: z
+    .strictObject({
+      clusters: z.optional(z.array(ClusterName).check(z.minLength(1))),
+      selector: z.optional(
+        z.strictObject({
+          namespace: KubernetesName,
+          serviceAccountName: KubernetesName,
+          podName: z.optional(KubernetesName),
+        }),
+      ),
+      selectors: z.optional(z.array(Selector).check(z.minLength(1), z.maxLength(MAX_SELECTORS))),
+      spiffeID: z.optional(z.string()),
+      svidType: z.optional(z.enum(['JWT', 'X509'])),
+      audiences: z._default(DistinctAudiences, []),
+      audienceCombinations: z._default(z.array(DistinctAudiences.check(z.minLength(2))), []),
+      ttlSeconds: z._default(
+        z.int().check(z.minimum(MIN_TTL_SECONDS), z.maximum(MAX_JWT_SVID_TTL_SECONDS)),
+        DEFAULT_JWT_SVID_TTL_SECONDS,
+      ),
+      alg: z.optional(z.enum(Object.keys(ALGORITHMS) as [AlgorithmName, ...AlgorithmName[]])),
+      claims: z._default(ExtraClaims, {}),
+      dnsNames: z._default(z.array(DnsName).check(z.maxLength(32)), []),
+      hint: z.optional(z.string().check(z.regex(/^[\x20-\x7e]{1,64}$/, 'not 1 to 64 printable characters'))),
+      liveness: z._default(z.enum(['none', 'tokenReview']), 'none'),
+      sharedIdentity: z._default(z.boolean(), false),
+    })
+    .check(
+      z.refine(({ selector, selectors }) => (selector === undefined) !== (selectors === undefined), {
+        message: 'either selector or selectors',
+        path: ['selector'],
+      }),
     ),
-    alg: z.optional(z.enum(Object.keys(ALGORITHMS) as [AlgorithmName, ...AlgorithmName[]])),
-    sharedIdentity: z._default(z.boolean(), false),
-  }),
 })
+
+/** Where an object came from, which decides what it may say (T-1): the deployment, an administrator, or a cluster. */
+export type Source = 'manifest' | 'applied' | { readonly cluster: string }
 
 export interface Registration {
   readonly name: string
+  readonly source: Source
   readonly clusters: readonly string[]
-  readonly selector: {
-    readonly namespace: string
-    readonly serviceAccountName?: string | undefined
-    readonly podName?: string | undefined
-  }
+  /** All of them must match. */
+  readonly selectors: readonly string[]
+  /** A workload whose pods are meant, by the names that its controller gives them; null for all. */
+  readonly podsOf: string | null
   readonly template: SpiffeIdTemplate
+  readonly svidTypes: readonly SvidType[]
   readonly audiences: readonly string[]
   /** Sets of audiences that one token may be made out to (T-7). */
   readonly audienceCombinations: readonly ReadonlySet<string>[]
   readonly ttlSeconds: number
   /** null: whatever the first signing key makes. */
   readonly alg: AlgorithmName | null
+  /** Claims of the JWT-SVID besides its own. */
+  readonly claims: Readonly<Record<string, string>>
+  readonly dnsNames: readonly string[]
+  /** What the workload may know the identity by. */
+  readonly hint: string | null
+  /** Whether the cluster's API server must say that token and pod are alive. */
+  readonly liveness: 'none' | 'tokenReview'
   /** Whether pods of several clusters may share one SPIFFE ID (T-2). */
   readonly sharedIdentity: boolean
 }
 
+export type SvidType = 'JWT' | 'X509'
+
 /**
- * @param alone whether the manifest has exactly one cluster, which decides the default SPIFFE ID (T-2)
+ * @param clusters names of all clusters: with exactly one of them a registration need not name it, and its default SPIFFE
+ *   ID does not (T-2)
  * @throws SpiffeIdError if the SPIFFE ID is not a template of `trustDomain`
  */
 export function compileRegistration(
   { metadata, spec }: z.infer<typeof RegistrationManifest>,
+  source: Source,
   trustDomain: TrustDomain,
-  alone: boolean,
+  clusters: readonly string[],
 ): Registration {
+  const alone = clusters.length === 1
   const spiffeId = spec.spiffeID ?? `${trustDomain}${alone ? SERVICE_ACCOUNT_ID : CLUSTER_SERVICE_ACCOUNT_ID}`
   return {
     name: metadata.name,
-    clusters: spec.clusters,
-    selector: spec.selector,
+    source,
+    clusters: spec.clusters ?? (typeof source === 'object' ? [source.cluster] : alone ? clusters : []),
+    selectors: spec.selectors ?? [`k8s:ns:${spec.selector?.namespace}`, `k8s:sa:${spec.selector?.serviceAccountName}`],
+    podsOf: spec.selector?.podName ?? null,
     template: SpiffeIdTemplate.parse(spiffeId, trustDomain),
+    svidTypes: spec.svidType ? [spec.svidType] : ['JWT', 'X509'],
     audiences: spec.audiences,
     audienceCombinations: spec.audienceCombinations.map((combination) => new Set(combination)),
     ttlSeconds: spec.ttlSeconds,
     alg: spec.alg ?? null,
+    claims: spec.claims,
+    dnsNames: spec.dnsNames,
+    hint: spec.hint ?? null,
+    liveness: spec.liveness,
     sharedIdentity: spec.sharedIdentity,
   }
+}
+
+/** @returns the value that a registration demands of a selector, or null if it leaves that open */
+export function demanded({ selectors }: Registration, name: 'k8s:ns' | 'k8s:sa'): string | null {
+  const selector = selectors.find((candidate) => candidate.startsWith(`${name}:`))
+  return selector?.slice(name.length + 1) ?? null
 }
 
 /** The characters of the suffixes that Kubernetes generates, which spell no words. */

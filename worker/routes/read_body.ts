@@ -1,11 +1,13 @@
-/** Reads a form, with every bound and every strictness that RFC 6749 asks for. */
+/** Reads what a request holds, with every bound; a form with every strictness that RFC 6749 asks for. */
 
 import { Refusal } from '../refusal.ts'
+import { parseJsonObject } from '../strict_json.ts'
 
 /** Four times the largest token, with room for everything else a request can say. */
 const MAX_BODY_BYTES = 64 * 1024
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+const JSON_TYPE = /^application\/json(?:\s*;\s*charset="?utf-8"?)?\s*$/i
 const FORM = /^application\/x-www-form-urlencoded(?:\s*;\s*charset="?utf-8"?)?\s*$/i
 
 /**
@@ -22,7 +24,7 @@ export async function readForm(
   if (request.url.includes('?')) throw new Refusal('request_malformed', 'has a query')
   const form = new Map<string, string[]>()
   // The `&` keeps a question mark at the beginning, which would otherwise be taken off as that of a URL.
-  for (const [name, value] of new URLSearchParams(`&${await readText(request)}`)) {
+  for (const [name, value] of new URLSearchParams(`&${await readText(request, MAX_BODY_BYTES)}`)) {
     if (value === '') continue
     const values = form.get(name)
     if (!values) form.set(name, [value])
@@ -32,24 +34,38 @@ export async function readForm(
   return form
 }
 
-async function readText(request: Request): Promise<string> {
+/**
+ * @param maxBytes of the body
+ * @returns the one JSON object that the body is
+ * @throws Refusal
+ */
+export async function readJson(request: Request, maxBytes: number): Promise<Record<string, unknown>> {
+  if (!JSON_TYPE.test(request.headers.get('content-type') ?? '')) throw new Refusal('request_malformed', 'not JSON')
+  const text = await readText(request, maxBytes)
+  try {
+    return parseJsonObject(text)
+  } catch {
+    throw new Refusal('request_malformed', 'not one JSON object')
+  }
+}
+
+async function readText(request: Request, maxBytes: number): Promise<string> {
   const declared = request.headers.get('content-length')
-  if (declared !== null && Number(declared) > MAX_BODY_BYTES)
-    throw new Refusal('request_too_large', 'by its content-length')
+  if (declared !== null && Number(declared) > maxBytes) throw new Refusal('request_too_large', 'by its content-length')
   try {
     // A body is never longer than it was declared to be, and reading it in one piece costs a fraction.
-    return decoder.decode(declared === null ? await readBounded(request.body) : await request.arrayBuffer())
+    return decoder.decode(declared === null ? await readBounded(request.body, maxBytes) : await request.arrayBuffer())
   } catch (error) {
     throw error instanceof Refusal ? error : new Refusal('request_malformed', 'not UTF-8, or broken off')
   }
 }
 
-async function readBounded(body: ReadableStream<Uint8Array> | null): Promise<ArrayBuffer> {
+async function readBounded(body: ReadableStream<Uint8Array> | null, maxBytes: number): Promise<ArrayBuffer> {
   const chunks: Uint8Array[] = []
   let length = 0
   for await (const chunk of body ?? []) {
     length += chunk.byteLength
-    if (length > MAX_BODY_BYTES) throw new Refusal('request_too_large', 'by its body')
+    if (length > maxBytes) throw new Refusal('request_too_large', 'by its body')
     chunks.push(chunk)
   }
   return new Blob(chunks).arrayBuffer()

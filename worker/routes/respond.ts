@@ -3,7 +3,7 @@
 import type { Refusal, RefusalReason } from '../refusal.ts'
 
 interface WireError {
-  readonly status: 400 | 401 | 413 | 500 | 503
+  readonly status: 400 | 401 | 403 | 413 | 500 | 503
   /** RFC 6749 §5.2 and RFC 8693 §2.2.2. */
   readonly error:
     | 'invalid_request'
@@ -12,6 +12,8 @@ interface WireError {
     | 'invalid_target'
     | 'unsupported_grant_type'
     | 'server_error'
+    | 'access_denied'
+    | 'invalid_token'
     | 'temporarily_unavailable'
   /** Only %x20-21 / %x23-5B / %x5D-7E, and nothing of the request. */
   readonly description: string
@@ -71,6 +73,9 @@ const WIRE: Readonly<Record<RefusalReason, WireError>> = {
 
   registration_none: request('no registration selects this workload'),
   registration_ambiguous: request('several registrations select this workload and do not agree'),
+  svid_type_not_allowed: request('the registration gives this workload another type of SVID'),
+  spiffe_id_not_allowed: request('no registration gives this workload the SPIFFE ID that was asked for'),
+  banned: request('this workload is banned'),
   target_malformed: target('a resource is not an absolute URI without fragment'),
   target_missing: target('there are several audiences to choose from: name one'),
   target_not_allowed: target('the audience is not among those of the registration'),
@@ -78,6 +83,10 @@ const WIRE: Readonly<Record<RefusalReason, WireError>> = {
   spiffe_id_reserved: request('the registration gives this workload a reserved SPIFFE ID'),
   spiffe_id_unattested: request('the registration gives this workload the SPIFFE ID of another'),
 
+  admin_none: { status: 403, error: 'access_denied', description: 'there are no administrators' },
+  admin_token: { status: 401, error: 'invalid_token', description: 'the bearer token is no token of an administrator' },
+
+  policy_unavailable: unavailable('the registrations cannot be had at the moment'),
   keys_unavailable: unavailable('there are no keys at the moment'),
   signing_unavailable: unavailable('signing is not possible at the moment'),
   not_configured: unavailable('this issuer is not configured'),
@@ -111,6 +120,21 @@ const TOKEN_HEADERS = new Headers({ 'content-type': 'application/json', ...NO_ST
 /** A token, which nobody on the way may keep (RFC 6749 §5.1). */
 export function tokenResponse(body: object): Response {
   return new Response(JSON.stringify(body), { headers: TOKEN_HEADERS })
+}
+
+/** An answer to an administrator. */
+export function adminResponse(status: number, body: object): Response {
+  return Response.json(body, { status, headers: NO_STORE })
+}
+
+/** A refusal to an administrator, with the stable code of RFC 6750 §3.1 or RFC 6749 where there is one. */
+export function adminError(refusal: Refusal): Response {
+  const { status, error, description } = WIRE[refusal.reason]
+  const headers = {
+    ...errorHeaders(refusal),
+    ...(status === 401 && { 'www-authenticate': 'Bearer error="invalid_token"' }),
+  }
+  return Response.json({ error, error_description: description, reason: refusal.reason }, { status, headers })
 }
 
 export function methodNotAllowed(allow: string): Response {

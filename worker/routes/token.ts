@@ -1,6 +1,8 @@
 /**
  * `POST /token`: a projected service account token in, a JWT-SVID out.
  *
+ * Beside the parameters of the standard there is `spiffe_id`, for a workload that could have several identities.
+ *
  * @see [RFC 8693](https://www.rfc-editor.org/rfc/rfc8693)
  */
 
@@ -58,7 +60,7 @@ async function readExchange(request: Request): Promise<IssueRequest> {
   if (!resources.every(isAbsoluteUri)) throw new Refusal('target_malformed', 'resource')
   const audience = [...new Set([...(form.get('audience') ?? []), ...resources])]
   if (audience.length > MAX_TARGETS) throw new Refusal('target_not_allowed', `more than ${MAX_TARGETS}`)
-  return { door: 'token', subjectToken, audience }
+  return { door: 'token', subjectToken, audience, spiffeId: one('spiffe_id') ?? null }
 }
 
 /**
@@ -70,6 +72,7 @@ function shape({ svid, claims, grant }: IssuedSvid): Response {
     issued_token_type: JWT_TOKEN_TYPE,
     token_type: grant.bearer ? 'Bearer' : 'N_A',
     expires_in: claims.exp - claims.iat,
+    ...(grant.hint !== null && { hint: grant.hint }),
   })
 }
 

@@ -11,7 +11,8 @@ import { renderDiscovery } from '../oidc/discovery.ts'
 import { type PublicDocument, publicDocument } from '../oidc/public_document.ts'
 import { Refusal } from '../refusal.ts'
 import { SharedCall, settledOrLate } from '../shared_call.ts'
-import { type Announcement, type KeyState, type ListedKey, SIGNING_LEASE_SECONDS, type Stamp } from './key_state.ts'
+import { type Announcement, type KeyState, type ListedKey, SIGNING_LEASE_SECONDS } from './key_state.ts'
+import type { Stamp } from './stamp.ts'
 
 /** How old a copy may be before it is renewed, in the background. Isolates with another list than ours show by then. */
 const RENEW_SECONDS = 60

@@ -9,13 +9,7 @@ import { announceKmsKey, type KmsAccess } from '../../keys/kms.ts'
 import { generateLocalKey } from '../../keys/local.ts'
 import { type PublicJwk, SigningError, type SigningErrorCode } from '../../keys/signer.ts'
 import { MAX_JWT_SVID_TTL_SECONDS } from '../spiffe/jwt_svid.ts'
-
-/** What a storage belongs to. Keys of one trust domain, issuer or mode must never turn up in another (T-12). */
-export interface Stamp {
-  readonly mode: string
-  readonly issuer: string
-  readonly trustDomain: string
-}
+import { compareStamp, type Stamp } from './stamp.ts'
 
 export interface StoredKey {
   readonly publicJwk: PublicJwk
@@ -76,7 +70,6 @@ export class KeyState extends DurableObject {
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env)
     this.#sql.exec(`
-      create table if not exists stamp (field text primary key, value text not null);
       create table if not exists signing_key (
         kid          text primary key,
         name         text not null unique,  -- as the operator lists it
@@ -103,7 +96,7 @@ export class KeyState extends DurableObject {
     kms: KmsAccess | null,
     now: number,
   ): Promise<Announcement> {
-    const foreign = this.#compareStamp(stamp)
+    const foreign = compareStamp(this.#sql, stamp)
     if (foreign) return { stamp: 'foreign', field: foreign }
     // The keepers are asked all at once. What they answer is pinned in the operator's order, so that is decided by nobody else.
     const answers = await Promise.all(
@@ -115,15 +108,6 @@ export class KeyState extends DurableObject {
     this.ctx.waitUntil(Promise.all(references.map((reference) => this.#compare(reference, kms, now))))
     const withdrawn = this.#rows('where withdrawn_at is not null order by withdrawn_at desc, kid').map(storedKey)
     return { stamp: 'ours', listed, withdrawn }
-  }
-
-  /** @returns the field in which the storage belongs to something else, or null */
-  #compareStamp(stamp: Stamp): keyof Stamp | null {
-    for (const [field, value] of Object.entries(stamp) as [keyof Stamp, string][]) {
-      this.#sql.exec('insert into stamp values (?, ?) on conflict do nothing', field, value)
-      if (this.#sql.exec('select value from stamp where field = ?', field).one().value !== value) return field
-    }
-    return null
   }
 
   #withdraw(names: readonly string[], now: number): void {

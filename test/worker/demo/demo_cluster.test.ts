@@ -2,8 +2,7 @@ import { runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import { DemoCluster } from '../../../worker/demo/demo_cluster.ts'
-import { parseManifest } from '../../../worker/policy/manifest.ts'
-import { CONTEXT } from '../../support/policy.ts'
+import { parsePolicy } from '../../support/policy.ts'
 import { newKeyState, TestIssuer } from '../issuer.ts'
 
 /** Its class is in no deployed worker, so it is given the storage of an object whose class is. */
@@ -13,9 +12,9 @@ async function inDemoCluster<T>(run: (cluster: DemoCluster) => Promise<T>, objec
 
 describe('T-12: the demo cluster', () => {
   test('is a good manifest by itself', async () => {
-    const { clusters, registrations } = parseManifest(await inDemoCluster((cluster) => cluster.manifest()), CONTEXT)
+    const { clusters, registrations } = parsePolicy(await inDemoCluster((cluster) => cluster.manifest()))
     expect([...clusters.keys()]).toEqual(['demo'])
-    expect(registrations.map(({ name, audiences }) => [name, audiences])).toEqual([['demo', ['k8s']]])
+    expect(registrations.all.map(({ name, audiences }) => [name, audiences])).toEqual([['demo', ['k8s']]])
   })
 
   test('has a token that the issuer takes', async () => {

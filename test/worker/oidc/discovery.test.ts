@@ -34,6 +34,8 @@ describe('the discovery document', () => {
       jwks: '/keys',
       token: '/token',
       structuredAuth: '/structured-auth.yaml',
+      adminObjects: '/admin/v1/objects',
+      adminApply: '/admin/v1/apply',
     })
   })
 })

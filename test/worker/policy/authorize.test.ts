@@ -1,9 +1,10 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Attestation } from '../../../worker/attest/attestation.ts'
-import { authorize, type Grant } from '../../../worker/policy/authorize.ts'
+import { authorize, type Grant, type Wanted } from '../../../worker/policy/authorize.ts'
 import type { Policy } from '../../../worker/policy/policy.ts'
 import type { Registration } from '../../../worker/policy/registration.ts'
+import { RegistrationIndex } from '../../../worker/policy/registration_index.ts'
 import { SpiffeIdTemplate } from '../../../worker/policy/spiffe_id_template.ts'
 import { Refusal, type RefusalReason } from '../../../worker/refusal.ts'
 import { NOW } from '../../support/clock.ts'
@@ -13,11 +14,12 @@ import { attestation, cluster, policyOf, registration, TRUST_DOMAIN } from '../.
 /** @returns the terms, or why there are none */
 function decide(
   policy: Policy,
-  requested: readonly string[] = [],
+  audience: readonly string[] = [],
   who: Attestation = attestation(),
+  wanted: Partial<Wanted> = {},
 ): Grant | RefusalReason {
   try {
-    return authorize(who, requested, policy)
+    return authorize(who, { svidType: 'JWT', audience, spiffeId: null, ...wanted }, policy)
   } catch (error) {
     if (error instanceof Refusal) return error.reason
     throw error
@@ -32,7 +34,14 @@ function raw(name: string, spiffeId: string, change: Partial<Registration> = {})
   return {
     name,
     clusters: ['east'],
-    selector: { namespace: POD.namespace },
+    source: 'manifest',
+    selectors: [`k8s:ns:${POD.namespace}`],
+    podsOf: null,
+    svidTypes: ['JWT'],
+    claims: {},
+    dnsNames: [],
+    hint: null,
+    liveness: 'none',
     template: SpiffeIdTemplate.parse(`${TRUST_DOMAIN}${spiffeId}`, TRUST_DOMAIN),
     audiences: ['k8s'],
     audienceCombinations: [],
@@ -43,7 +52,10 @@ function raw(name: string, spiffeId: string, change: Partial<Registration> = {})
   }
 }
 
-const rawPolicy = (...registrations: Registration[]): Policy => ({ ...east(), registrations })
+const rawPolicy = (...registrations: Registration[]): Policy => ({
+  ...east(),
+  registrations: new RegistrationIndex(registrations),
+})
 
 describe('a pod that is registered', () => {
   test('T-8: gets the terms of its registration, and the end of its own token as the last moment', () => {
@@ -57,6 +69,9 @@ describe('a pod that is registered', () => {
       ttlSeconds: 600,
       notAfter: NOW + 3607,
       alg: 'RS256',
+      claims: {},
+      hint: null,
+      live: false,
     })
   })
 
@@ -233,7 +248,7 @@ describe('what a registration can never give, even one that no manifest could ho
       'spiffe_id_illegal',
     ],
   ])('T-2, T-4, T-5: nor by way of %s', (_, path, who, reason) => {
-    const policy = rawPolicy(raw('web', path, { selector: { namespace: who.namespace ?? POD.namespace } }))
+    const policy = rawPolicy(raw('web', path, { selectors: [`k8s:ns:${who.namespace ?? POD.namespace}`] }))
     expect(decide(policy, [], attestation(who))).toBe(reason)
   })
 
@@ -261,7 +276,8 @@ describe('for all policies', () => {
     .map(({ clusters, namespace, serviceAccountName, podName, path, audiences: all, combinations }) =>
       raw('r', path, {
         clusters,
-        selector: { namespace, serviceAccountName, podName },
+        selectors: [`k8s:ns:${namespace}`, ...(serviceAccountName ? [`k8s:sa:${serviceAccountName}`] : [])],
+        podsOf: podName ?? null,
         audiences: all,
         // A manifest combines no audiences but those of the registration.
         audienceCombinations: combinations.map((one) => new Set(one).intersection(new Set(all))),
@@ -283,14 +299,14 @@ describe('for all policies', () => {
 
   /** Whether a registration is for this pod, said once more in other words. */
   const isFor = (
-    { clusters, selector }: Registration,
+    { clusters, selectors, podsOf }: Registration,
     { cluster: name, namespace, serviceAccount, pod }: Attestation,
   ) =>
     [
       clusters.some((one) => one === name),
-      [undefined, namespace].includes(selector.namespace),
-      [undefined, serviceAccount.name].includes(selector.serviceAccountName),
-      [undefined, pod?.name].includes(selector.podName),
+      selectors[0] === `k8s:ns:${namespace}`,
+      [undefined, `k8s:sa:${serviceAccount.name}`].includes(selectors[1]),
+      [null, pod?.name].includes(podsOf),
     ].every(Boolean)
 
   test('T-7: what is granted was asked for, or is the only audience of the registration, and is allowed by it', () => {
@@ -298,7 +314,7 @@ describe('for all policies', () => {
       fc.property(policies, who, requests, (policy, pod, requested) => {
         const decision = decide(policy, requested, pod)
         if (typeof decision === 'string') return
-        const from = policy.registrations.find(({ name }) => name === decision.registration) as Registration
+        const from = policy.registrations.all.find(({ name }) => name === decision.registration) as Registration
         expect(isFor(from, pod)).toBe(true)
         if (requested.length === 0) expect(decision.audience).toEqual(from.audiences)
         else expect(new Set(decision.audience)).toEqual(new Set(requested))
@@ -315,8 +331,11 @@ describe('for all policies', () => {
     fc.assert(
       fc.property(policies, who, requests, registrations, fc.nat(), (policy, pod, requested, more, position) => {
         fc.pre(!isFor(more, pod))
-        const at = position % (policy.registrations.length + 1)
-        const larger = { ...policy, registrations: policy.registrations.toSpliced(at, 0, { ...more, name: 'more' }) }
+        const at = position % (policy.registrations.all.length + 1)
+        const larger = {
+          ...policy,
+          registrations: new RegistrationIndex(policy.registrations.all.toSpliced(at, 0, { ...more, name: 'more' })),
+        }
         expect(decide(larger, requested, pod)).toEqual(decide(policy, requested, pod))
       }),
       { numRuns: 300 },
@@ -326,7 +345,7 @@ describe('for all policies', () => {
   test('T-4: the order of the registrations decides no more than which of two names a log shows', () => {
     fc.assert(
       fc.property(policies, who, requests, (policy, pod, requested) => {
-        const reversed = { ...policy, registrations: policy.registrations.toReversed() }
+        const reversed = { ...policy, registrations: new RegistrationIndex(policy.registrations.all.toReversed()) }
         const [one, other] = [decide(policy, requested, pod), decide(reversed, requested, pod)]
         // Two faults at once may be found in either order.
         if (typeof one === 'string') expect(typeof other).toBe('string')

@@ -14,6 +14,7 @@ const NO_API_SERVER = {
   connection: null,
   reviewer: { by: 'self' },
   liveness: 'none',
+  ceiling: null,
   serviceAccountAllowList: [],
   allowedNodeLabelKeys: [],
   allowedPodLabelKeys: [],

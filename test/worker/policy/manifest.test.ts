@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest'
-import { ManifestError, parseManifest } from '../../../worker/policy/manifest.ts'
-import { CONTEXT, cluster, manifest, problemsOf, registration } from '../../support/policy.ts'
+import { ManifestError } from '../../../worker/policy/manifest.ts'
+import { CONTEXT, cluster, manifest, parsePolicy, problemsOf, registration } from '../../support/policy.ts'
 
 /** @returns what is wrong, nothing if it is good */
 function problems(text: string): readonly string[] {
   try {
-    parseManifest(text, CONTEXT)
+    parsePolicy(text)
     return []
   } catch (error) {
     if (error instanceof ManifestError) return error.problems
@@ -38,17 +38,17 @@ spec:
 `
 
 test('D7: YAML documents become a policy, in their order', () => {
-  const policy = parseManifest(GOOD, CONTEXT)
+  const policy = parsePolicy(GOOD)
   expect([...policy.clusters.keys()]).toEqual(['east'])
-  expect(policy.registrations.map(({ name, audiences }) => [name, audiences])).toEqual([['web', ['k8s']]])
+  expect(policy.registrations.all.map(({ name, audiences }) => [name, audiences])).toEqual([['web', ['k8s']]])
   expect(policy.trustDomain).toBe(CONTEXT.trustDomain)
 })
 
 test.each(['', '\n', '# nothing', '---\n---\n', 'null', '...'])(
   '%j is an empty policy, which refuses everybody',
   (text) => {
-    const { clusters, registrations } = parseManifest(text, CONTEXT)
-    expect([clusters.size, registrations]).toEqual([0, []])
+    const { clusters, registrations } = parsePolicy(text)
+    expect([clusters.size, registrations.all]).toEqual([0, []])
   },
 )
 

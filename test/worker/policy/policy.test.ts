@@ -229,7 +229,7 @@ describe('T-2: whose identity it is', () => {
   test('the default has the cluster in it where there are several, and only there', () => {
     const path = (...objects: readonly object[]) =>
       policyOf(...objects, registration('web', { audiences: ['a'] }))
-        .registrations[0]?.template.segments.map((segment) =>
+        .registrations.all[0]?.template.segments.map((segment) =>
           'literal' in segment ? segment.literal : `{${segment.variable}}`,
         )
         .join('/')
@@ -323,7 +323,7 @@ describe('T-2: whose identity it is', () => {
 })
 
 describe('T-2: an ID of the mapped shapes says what is attested', () => {
-  const attested = 'names a namespace, service account or cluster that spec.selector and spec.clusters do not'
+  const attested = 'names a namespace, service account or cluster that the selectors and spec.clusters do not'
   const given = (path: string, selector?: object) =>
     problemsOf(
       cluster('east'),

@@ -4,14 +4,21 @@ import { cluster, policyOf, problemsOf, registration } from '../../support/polic
 
 /** @returns the compiled registration */
 function compiled(spec: object = {}) {
-  return policyOf(cluster('east'), registration('web', spec)).registrations[0]
+  return policyOf(cluster('east'), registration('web', spec)).registrations.all[0]
 }
 
 test('D7: a registration that says little gives short-lived SVIDs for one audience', () => {
   expect(compiled()).toMatchObject({
     name: 'web',
     clusters: ['east'],
-    selector: { namespace: 'payments-namespace', serviceAccountName: 'checkout-account' },
+    source: 'manifest',
+    selectors: ['k8s:ns:payments-namespace', 'k8s:sa:checkout-account'],
+    podsOf: null,
+    svidTypes: ['JWT', 'X509'],
+    claims: {},
+    dnsNames: [],
+    hint: null,
+    liveness: 'none',
     audiences: ['k8s'],
     audienceCombinations: [],
     ttlSeconds: 300,
@@ -32,7 +39,9 @@ test('a registration that says everything is taken at its word', () => {
     sharedIdentity: true,
   }
   expect(compiled(spec)).toMatchObject({
-    selector: { namespace: 'shop', serviceAccountName: 'cart', podName: 'web' },
+    selectors: ['k8s:ns:shop', 'k8s:sa:cart'],
+    podsOf: 'web',
+    svidTypes: ['JWT'],
     template: { segments: [{ literal: 'web' }, { variable: 'podUID' }] },
     audiences: ['a', 'b'],
     audienceCombinations: [new Set(['a', 'b'])],
@@ -44,7 +53,6 @@ test('a registration that says everything is taken at its word', () => {
 
 describe('the schema', () => {
   test.each<[string, object, string]>([
-    ['T-2: no clusters', { clusters: undefined }, 'spec.clusters: '],
     ['T-2: an empty list of clusters', { clusters: [] }, 'spec.clusters: '],
     ['T-2: any cluster', { clusters: ['*'] }, 'spec.clusters.0: not a DNS label'],
     ['T-4: no selector', { selector: undefined }, 'spec.selector: '],
@@ -75,7 +83,8 @@ describe('the schema', () => {
       'spec.selector.labels: unknown field',
     ],
     ['an unknown field', { spiffeId: 'spiffe://example.org/x' }, 'spec.spiffeId: unknown field'],
-    ['T-22: an X.509-SVID', { svidType: 'X509' }, 'spec.svidType: only JWT-SVIDs are issued'],
+    ['a type of SVID that there is none of', { svidType: 'WIT' }, 'spec.svidType: '],
+    ['both forms of selectors', { selectors: ['k8s:ns:a'] }, 'spec.selector: either selector or selectors'],
     ['T-7: no audiences', { audiences: undefined }, 'spec.audiences: '],
     ['T-7: an empty list of audiences', { audiences: [] }, 'spec.audiences: '],
     ['T-7: an empty audience', { audiences: [''] }, 'spec.audiences.0: not 1 to 512 printable characters'],

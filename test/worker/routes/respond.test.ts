@@ -33,6 +33,9 @@ const WIRE: Readonly<Record<RefusalReason, readonly [status: number, error: stri
 
   registration_none: [400, 'invalid_request'],
   registration_ambiguous: [400, 'invalid_request'],
+  svid_type_not_allowed: [400, 'invalid_request'],
+  spiffe_id_not_allowed: [400, 'invalid_request'],
+  banned: [400, 'invalid_request'],
   target_malformed: [400, 'invalid_target'],
   target_missing: [400, 'invalid_target'],
   target_not_allowed: [400, 'invalid_target'],
@@ -40,6 +43,10 @@ const WIRE: Readonly<Record<RefusalReason, readonly [status: number, error: stri
   spiffe_id_reserved: [400, 'invalid_request'],
   spiffe_id_unattested: [400, 'invalid_request'],
 
+  admin_none: [403, 'access_denied'],
+  admin_token: [401, 'invalid_token'],
+
+  policy_unavailable: [503, 'temporarily_unavailable'],
   keys_unavailable: [503, 'temporarily_unavailable'],
   signing_unavailable: [503, 'temporarily_unavailable'],
   not_configured: [503, 'temporarily_unavailable'],
@@ -83,6 +90,7 @@ describe('OE-1: every reason has its answer', () => {
   test('our own faults, and only those, are 5xx', () => {
     expect(REASONS.filter(([, [status]]) => status >= 500).map(([reason]) => reason)).toEqual([
       'cluster_keys_unavailable',
+      'policy_unavailable',
       'keys_unavailable',
       'signing_unavailable',
       'not_configured',

@@ -9,7 +9,11 @@ const one = new TestIssuer([cluster('east')])
 const two = new TestIssuer([cluster('east'), cluster('west', { apiServer: { audiences: ['k8s-secret'] } })])
 
 const get = (query: string, by = one): Response =>
-  structuredAuth(new Request(`https://issuer.example.org/structured-auth.yaml${query}`), by.deps.config)
+  structuredAuth(
+    new Request(`https://issuer.example.org/structured-auth.yaml${query}`),
+    by.deps.issuer,
+    by.deps.config.policy,
+  )
 
 async function configuration(query: string, by = one) {
   const answer = get(query, by)
@@ -100,7 +104,7 @@ test('D8: the issuer is the configured one, whatever host was asked', async () =
   const request = new Request('https://evil.example/structured-auth.yaml', {
     headers: { host: 'evil.example', 'x-forwarded-host': 'evil.example' },
   })
-  const text = await textOf(structuredAuth(request, one.deps.config))
+  const text = await textOf(structuredAuth(request, one.deps.issuer, one.deps.config.policy))
   expect(text).toContain('https://issuer.example.org')
   expect(text).not.toContain('evil')
 })

@@ -441,7 +441,11 @@ describe('our own trouble is 503, and says when to come again', () => {
     const attest = async () => {
       throw new RangeError(`no such thing: ${token}`)
     }
-    const by = new TestIssuer([east.record(), registration('web')], {}, { attestor: { attest } as never })
+    const by = new TestIssuer(
+      [east.record(), registration('web')],
+      {},
+      { policyRing: { current: async () => ({ attestor: { attest } }) } as never },
+    )
     const { status, text, body } = await answerTo(token, {}, {}, by)
     expect([status, body.error, body.reason]).toEqual([500, 'server_error', 'internal'])
     expect(by.book.decisions).toMatchObject([{ decision: 'refused', reason: 'internal', detail: 'RangeError' }])

@@ -1,0 +1,72 @@
+/** Who gets nothing any more, at any door, whatever the registrations say (T-26). */
+
+import * as z from 'zod/mini'
+import { Refusal } from '../refusal.ts'
+import { SpiffeId, SpiffeIdError } from '../spiffe/id.ts'
+import { ClusterName } from './cluster.ts'
+
+const SpiffeIdText = z.string().check(z.refine(isSpiffeId, 'not a SPIFFE ID'))
+
+/** The manifest's form of a ban. */
+export const BanManifest = z.strictObject({
+  apiVersion: z.literal('spiffe-edge.io/v1alpha1'),
+  kind: z.literal('Ban'),
+  metadata: z.strictObject({
+    name: z.string().check(z.regex(/^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/, 'not a name')),
+  }),
+  spec: z.union([
+    z.strictObject({ spiffeID: SpiffeIdText, reason: z.optional(z.string().check(z.maxLength(1024))) }),
+    z.strictObject({
+      cluster: ClusterName,
+      serviceAccount: z.string().check(z.regex(/^[a-z0-9.-]{1,253}:[a-z0-9.-]{1,253}$/, 'not namespace:name')),
+      reason: z.optional(z.string().check(z.maxLength(1024))),
+    }),
+    z.strictObject({
+      cluster: ClusterName,
+      nodeUID: z.string().check(z.regex(/^[A-Za-z0-9-]{1,128}$/, 'not a UID')),
+      reason: z.optional(z.string().check(z.maxLength(1024))),
+    }),
+  ]),
+})
+
+/** What of an attestation a ban can name. */
+interface Who {
+  readonly cluster: string
+  readonly namespace: string
+  readonly serviceAccount: { readonly name: string }
+  readonly node: { readonly uid: string | null } | null
+}
+
+export class Bans {
+  readonly #spiffeIds = new Map<string, string>()
+  readonly #facts = new Map<string, string>()
+
+  constructor(bans: readonly z.infer<typeof BanManifest>[]) {
+    for (const { metadata, spec } of bans) {
+      if ('spiffeID' in spec) this.#spiffeIds.set(spec.spiffeID, metadata.name)
+      else if ('nodeUID' in spec) this.#facts.set(`${spec.cluster} node ${spec.nodeUID}`, metadata.name)
+      else this.#facts.set(`${spec.cluster} service account ${spec.serviceAccount}`, metadata.name)
+    }
+  }
+
+  /**
+   * @param id what they would be given
+   * @throws Refusal `banned`
+   */
+  check({ cluster, namespace, serviceAccount, node }: Who, id: SpiffeId): void {
+    const ban =
+      this.#spiffeIds.get(id.toString()) ??
+      this.#facts.get(`${cluster} service account ${namespace}:${serviceAccount.name}`) ??
+      (node?.uid ? this.#facts.get(`${cluster} node ${node.uid}`) : undefined)
+    if (ban !== undefined) throw new Refusal('banned', `by Ban ${ban}`)
+  }
+}
+
+function isSpiffeId(text: string): boolean {
+  try {
+    return SpiffeId.parse(text).path !== ''
+  } catch (error) {
+    if (error instanceof SpiffeIdError) return false
+    throw error
+  }
+}

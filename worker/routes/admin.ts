@@ -1,0 +1,65 @@
+/** `/admin/v1/…`: objects at run time, for administrators alone. */
+
+import * as z from 'zod/mini'
+import { type AdministerDeps, applyObjects, listObjects } from '../administer.ts'
+import type { Administrators } from '../attest/administrators.ts'
+import type { Log } from '../audit.ts'
+import { Refusal } from '../refusal.ts'
+import { readJson } from './read_body.ts'
+import { adminResponse } from './respond.ts'
+
+export interface AdminDeps extends AdministerDeps {
+  readonly administrators: Administrators
+  now(): number
+  log: Log
+}
+
+/** An operator's whole estate: ten thousand registrations are below it. */
+const MAX_APPLY_BYTES = 16 * 1024 * 1024
+
+const Name = z.strictObject({ kind: z.string(), name: z.string() })
+const Apply = z.strictObject({
+  objects: z._default(z.array(z.unknown()).check(z.maxLength(20_000)), []),
+  remove: z._default(z.array(Name).check(z.maxLength(20_000)), []),
+  dryRun: z._default(z.boolean(), false),
+  ifVersion: z._default(z.nullable(z.int()), null),
+})
+
+/** `GET /admin/v1/objects` */
+export async function getObjects(request: Request, deps: AdminDeps): Promise<Response> {
+  await authenticate(request, deps)
+  return adminResponse(200, await listObjects(deps))
+}
+
+/** `POST /admin/v1/apply` */
+export async function postApply(request: Request, deps: AdminDeps): Promise<Response> {
+  const admin = await authenticate(request, deps)
+  const parsed = Apply.safeParse(await readJson(request, MAX_APPLY_BYTES))
+  if (!parsed.success) throw new Refusal('request_malformed', 'not an apply request')
+  const outcome = await applyObjects(parsed.data, deps)
+  if (outcome.outcome === 'conflict') return adminResponse(409, { error: 'version_conflict' })
+  if (outcome.outcome === 'refused') return adminResponse(422, { error: 'policy_refused', problems: outcome.problems })
+  const { version, changes, warnings } = outcome
+  if (!parsed.data.dryRun)
+    deps.log({
+      event: 'policy_changed',
+      admin,
+      version,
+      changes: changes
+        .filter(({ action }) => action !== 'unchanged')
+        .map(({ action, kind, name }) => `${action} ${kind} ${name}`),
+    })
+  return adminResponse(200, { version, dryRun: parsed.data.dryRun, changes, warnings })
+}
+
+/** @returns the administrator's name */
+async function authenticate(request: Request, { administrators, now, log }: AdminDeps): Promise<string> {
+  const [, token] = /^Bearer ([A-Za-z0-9._~+/-]+=*)$/i.exec(request.headers.get('authorization') ?? '') ?? []
+  try {
+    if (token === undefined) throw new Refusal('admin_token', 'no bearer token')
+    return await administrators.authenticate(token, now())
+  } catch (error) {
+    if (error instanceof Refusal) log({ event: 'admin_refused', reason: error.reason, detail: error.detail })
+    throw error
+  }
+}

@@ -1,0 +1,168 @@
+/**
+ * An isolate's own copy of the policy: the manifest that it was deployed with, and what has been applied since. The copy
+ * has a lease, so a change or a ban holds everywhere before long (T-17, T-26).
+ */
+
+import type { ClusterKeysDeps } from '../attest/cluster_keys.ts'
+import { ServiceAccountAttestor } from '../attest/service_account.ts'
+import type { Log } from '../audit.ts'
+import {
+  compilePolicy,
+  ManifestError,
+  type ManifestObject,
+  parseObject,
+  type SourcedObject,
+} from '../policy/manifest.ts'
+import type { ManifestContext, Policy } from '../policy/policy.ts'
+import { Refusal } from '../refusal.ts'
+import { SharedCall, settledOrLate } from '../shared_call.ts'
+import type { PolicyReading, PolicyState } from './policy_state.ts'
+import type { Stamp } from './stamp.ts'
+
+/** How old a copy may be before it is renewed in the background. */
+const RENEW_SECONDS = 15
+/** How old a copy may be at all: a change at run time holds for every request that begins later than this (T-26). */
+export const POLICY_LEASE_SECONDS = 60
+/** How long a failure is the answer to everybody: requests must not pile up on a state in trouble. */
+const FAILURE_SECONDS = 2
+const RETRY_AFTER_SECONDS = 5
+const STATE_TIMEOUT_MS = 5500
+
+/** What the outside world is to this module. */
+export interface PolicyRingDeps extends ClusterKeysDeps {
+  readonly stamp: Stamp
+  readonly manifest: readonly ManifestObject[]
+  readonly context: ManifestContext
+  policyState(): Pick<DurableObjectStub<PolicyState>, 'read'>
+  log: Log
+}
+
+/** What one request is judged by, from its beginning to its end. */
+export interface PolicySnapshot {
+  readonly version: number
+  readonly policy: Policy
+  readonly attestor: ServiceAccountAttestor
+  readonly objects: readonly SourcedObject[]
+  /** Objects that are left out, by kind and name, or `<cluster>/<name>` for those of a cluster; each with its problems. */
+  readonly rejected: ReadonlyMap<string, readonly string[]>
+  /** Seconds since the epoch, when the state was asked. */
+  readonly askedAt: number
+}
+
+export class PolicyRing {
+  readonly #deps: PolicyRingDeps
+  readonly #loading = new SharedCall<PolicySnapshot>()
+  #snapshot: PolicySnapshot | null = null
+  /** Seconds since the epoch. */
+  #renewAt = 0
+  #failure: { readonly refusal: Refusal; readonly until: number } | null = null
+
+  constructor(deps: PolicyRingDeps) {
+    this.#deps = deps
+  }
+
+  /** @throws Refusal `policy_unavailable` where the state can't be asked and the copy is too old */
+  async current(): Promise<PolicySnapshot> {
+    const { now, waitUntil, log } = this.#deps
+    if (!this.#snapshot || now() - this.#snapshot.askedAt > POLICY_LEASE_SECONDS) {
+      if (this.#failure && now() < this.#failure.until) throw this.#failure.refusal
+      return this.renew()
+    }
+    if (now() >= this.#renewAt) {
+      this.#renewAt = now() + RENEW_SECONDS
+      waitUntil(this.renew().catch((error: Refusal) => log({ event: 'policy_not_renewed', detail: error.detail })))
+    }
+    return this.#snapshot
+  }
+
+  /**
+   * Asks the state now.
+   *
+   * @throws Refusal `policy_unavailable`
+   */
+  async renew(): Promise<PolicySnapshot> {
+    const { now, waitUntil } = this.#deps
+    try {
+      const snapshot = await this.#loading.run(() => this.#ask(), waitUntil)
+      if (!this.#snapshot || snapshot.askedAt >= this.#snapshot.askedAt) this.#snapshot = snapshot
+      this.#renewAt = now() + RENEW_SECONDS
+      return this.#snapshot
+    } catch (error) {
+      const refusal = error instanceof Refusal ? error : unavailable((error as Error).name)
+      this.#failure = { refusal, until: now() + FAILURE_SECONDS }
+      throw refusal
+    }
+  }
+
+  async #ask(): Promise<PolicySnapshot> {
+    const { stamp, policyState, now } = this.#deps
+    const askedAt = now()
+    const known = this.#snapshot
+    const asking = policyState().read(stamp, known?.version ?? null, [], askedAt) as unknown as Promise<PolicyReading>
+    const outcome = await settledOrLate(asking, STATE_TIMEOUT_MS)
+    if (!outcome) throw unavailable('no answer')
+    const reading = outcome.value
+    if (reading.stamp === 'foreign') throw unavailable(`the storage belongs to another ${reading.field}`)
+    if (!reading.stored) {
+      if (!known) throw unavailable('no content')
+      return { ...known, askedAt }
+    }
+    return this.#open(reading.version, reading.stored, askedAt)
+  }
+
+  #open(
+    version: number,
+    { applied, live }: NonNullable<(PolicyReading & { stamp: 'ours' })['stored']>,
+    askedAt: number,
+  ): PolicySnapshot {
+    const { manifest, context, log } = this.#deps
+    const rejected = new Map<string, readonly string[]>()
+    const read = (value: object, source: SourcedObject['source'], title: string): SourcedObject[] => {
+      try {
+        return [{ object: parseObject(value), source }]
+      } catch (error) {
+        if (!(error instanceof ManifestError)) throw error
+        rejected.set(title, error.problems)
+        return []
+      }
+    }
+    const deployed = manifest.map((object): SourcedObject => ({ object, source: 'manifest' }))
+    const fromClusters = live.flatMap(({ cluster, objects }) =>
+      objects.flatMap((object) => read(object, { cluster }, `${cluster}/${nameOf(object)}`)),
+    )
+    let kept = applied.flatMap((object) => read(object, 'applied', titleOf(object)))
+    let compiled = compilePolicy([...deployed, ...kept, ...fromClusters], context)
+    // What was good when it was applied may contradict a manifest that was deployed later. Then the manifest is right.
+    while (compiled.problems.length > 0 && kept.length > 0) {
+      const problemsOf = ({ object }: SourcedObject) =>
+        compiled.problems.filter((problem) => problem.startsWith(`${titleOf(object)}: `))
+      const blamed = kept.filter((one) => problemsOf(one).length > 0)
+      const dropped = blamed.length > 0 ? blamed : kept
+      for (const one of dropped)
+        rejected.set(titleOf(one.object), blamed.length > 0 ? problemsOf(one) : compiled.problems)
+      kept = kept.filter((one) => !dropped.includes(one))
+      compiled = compilePolicy([...deployed, ...kept, ...fromClusters], context)
+    }
+    for (const [object, problems] of [...rejected, ...compiled.rejected]) {
+      rejected.set(object, problems)
+      log({ event: 'object_rejected', object, problems })
+    }
+    this.#deps.claims.keepOnly(new Set(compiled.policy.clusters.keys()))
+    const attestor = new ServiceAccountAttestor(compiled.policy.clusters.values(), this.#deps, this.#snapshot?.attestor)
+    const objects = [...deployed, ...kept, ...fromClusters]
+    return { version, policy: compiled.policy, attestor, objects, rejected, askedAt }
+  }
+}
+
+function titleOf(object: object): string {
+  const { kind, metadata } = object as { kind?: unknown; metadata?: { name?: unknown } }
+  return `${kind} ${metadata?.name}`
+}
+
+function nameOf(object: object): unknown {
+  return (object as { metadata?: { name?: unknown } }).metadata?.name
+}
+
+function unavailable(detail: string): Refusal {
+  return new Refusal('policy_unavailable', `policy state: ${detail}`, RETRY_AFTER_SECONDS)
+}

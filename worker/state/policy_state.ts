@@ -1,0 +1,131 @@
+/**
+ * What administrators have applied at run time, and what clusters say of their own workloads. It is stored as it was sent:
+ * whoever reads it judges it, with the manifest that is deployed with the reader.
+ */
+
+import { DurableObject } from 'cloudflare:workers'
+import { compareStamp, type Stamp } from './stamp.ts'
+
+/** An object by the two names that tell it from all others. */
+export interface ObjectName {
+  readonly kind: string
+  readonly name: string
+}
+
+/** What is stored, or nothing where the asker has it already. */
+export type PolicyReading =
+  | { readonly stamp: 'foreign'; readonly field: keyof Stamp }
+  | {
+      readonly stamp: 'ours'
+      readonly version: number
+      readonly stored: { readonly applied: readonly object[]; readonly live: readonly LiveObjects[] } | null
+      /** Clusters whose objects the asker should read now: nobody else is told to for a while. */
+      readonly due: readonly string[]
+    }
+
+/** What a cluster's API server has answered. */
+export interface LiveObjects {
+  readonly cluster: string
+  readonly objects: readonly object[]
+}
+
+/** How often a cluster is asked for its objects, by the whole fleet together. */
+const LIVE_SECONDS = 15
+
+export class PolicyState extends DurableObject {
+  readonly #sql = this.ctx.storage.sql
+  /** When each cluster is next to be asked, in seconds since the epoch. */
+  readonly #dueAt = new Map<string, number>()
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env)
+    this.#sql.exec(`
+      create table if not exists version (value integer not null);
+      insert into version select 0 where not exists (select 1 from version);
+      create table if not exists applied (
+        kind text not null,
+        name text not null,
+        json text not null,
+        primary key (kind, name)
+      );
+      create table if not exists live (
+        cluster text not null,
+        name    text not null,
+        json    text not null,
+        primary key (cluster, name)
+      );`)
+  }
+
+  /**
+   * @param known the version that the asker has, null for none
+   * @param liveClusters names of those whose objects are wanted
+   * @param now seconds since the epoch
+   */
+  read(stamp: Stamp, known: number | null, liveClusters: readonly string[], now: number): PolicyReading {
+    const foreign = compareStamp(this.#sql, stamp)
+    if (foreign) return { stamp: 'foreign', field: foreign }
+    const due = liveClusters.filter((cluster) => now >= (this.#dueAt.get(cluster) ?? 0))
+    for (const cluster of due) this.#dueAt.set(cluster, now + LIVE_SECONDS)
+    const version = this.#version()
+    return { stamp: 'ours', version, stored: version === known ? null : this.#stored(), due }
+  }
+
+  /**
+   * Changes what is applied, all of it or nothing.
+   *
+   * @param ifVersion what the change was judged by: where that is not the present version, nothing happens
+   * @returns the new version, or null
+   */
+  apply(
+    put: readonly (ObjectName & { object: object })[],
+    remove: readonly ObjectName[],
+    ifVersion: number,
+  ): number | null {
+    if (this.#version() !== ifVersion) return null
+    for (const { kind, name } of remove) this.#sql.exec('delete from applied where kind = ? and name = ?', kind, name)
+    for (const { kind, name, object } of put)
+      this.#sql.exec('insert or replace into applied values (?, ?, ?)', kind, name, JSON.stringify(object))
+    return this.#next()
+  }
+
+  /** Keeps what a cluster has answered, in place of what it answered before. */
+  keepLive({ cluster, objects }: LiveObjects): void {
+    const rows = objects.map((object) => ({ name: nameOf(object), json: JSON.stringify(object) }))
+    const before = this.#sql.exec('select name, json from live where cluster = ? order by name', cluster).toArray()
+    const after = rows.toSorted((one, other) => (one.name < other.name ? -1 : 1))
+    if (JSON.stringify(before) === JSON.stringify(after)) return
+    this.#sql.exec('delete from live where cluster = ?', cluster)
+    for (const { name, json } of rows)
+      this.#sql.exec('insert or replace into live values (?, ?, ?)', cluster, name, json)
+    this.#next()
+  }
+
+  #version(): number {
+    return this.#sql.exec<{ value: number }>('select value from version').one().value
+  }
+
+  #next(): number {
+    this.#sql.exec('update version set value = value + 1')
+    return this.#version()
+  }
+
+  #stored() {
+    const applied = this.#sql
+      .exec<{ json: string }>('select json from applied order by kind, name')
+      .toArray()
+      .map(({ json }) => JSON.parse(json) as object)
+    const live = new Map<string, object[]>()
+    for (const { cluster, json } of this.#sql.exec<{ cluster: string; json: string }>(
+      'select cluster, json from live order by cluster, name',
+    )) {
+      const objects = live.get(cluster) ?? []
+      objects.push(JSON.parse(json) as object)
+      live.set(cluster, objects)
+    }
+    return { applied, live: [...live].map(([cluster, objects]) => ({ cluster, objects })) }
+  }
+}
+
+function nameOf(object: object): string {
+  return String((object as { metadata?: { name?: unknown } }).metadata?.name)
+}
