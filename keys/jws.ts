@@ -56,10 +56,15 @@ export interface VerificationKey {
  * `x5c` to be led by.
  *
  * @param parseJson parser for header and payload, which throws on anything but one JSON object
+ * @param ignored header members that may be there and mean nothing
  * @throws JwsError
  * @see [JWT-SVID §2](https://github.com/spiffe/spiffe/blob/main/standards/JWT-SVID.md#2-jose-header)
  */
-export function parseCompact(compact: string, parseJson: (text: string) => Record<string, unknown>): UnverifiedJws {
+export function parseCompact(
+  compact: string,
+  parseJson: (text: string) => Record<string, unknown>,
+  ignored: readonly string[] = [],
+): UnverifiedJws {
   const parts = COMPACT.exec(compact)
   if (!parts) throw new JwsError('malformed')
   const [, encodedHeader = '', encodedPayload = '', encodedSignature = ''] = parts
@@ -77,7 +82,7 @@ export function parseCompact(compact: string, parseJson: (text: string) => Recor
   if (!isAlgorithmName(alg)) throw new JwsError('algorithm')
   if (typeof kid !== 'string' || kid === '') throw new JwsError('header')
   if (typ !== undefined && typ !== 'JWT' && typ !== 'JOSE') throw new JwsError('header')
-  if (Object.keys(others).length > 0) throw new JwsError('header')
+  if (!Object.keys(others).every((name) => ignored.includes(name))) throw new JwsError('header')
   return { header: { alg, kid }, payload, signingInput: `${encodedHeader}.${encodedPayload}`, signature }
 }
 

@@ -61,7 +61,8 @@ export class Decision {
       decision: this.#refusal ? 'refused' : 'issued',
       ...(this.#refusal && { reason: this.#refusal.reason, detail: this.#refusal.detail }),
       ...(this.#subjectToken !== null && { subject_token_sha256: await sha256Hex(this.#subjectToken) }),
-      ...(attestation && {
+      ...(attestation?.kind === 'oidc' && { attestor: attestation.attestor, subject: attestation.claims.sub }),
+      ...(attestation?.kind === 'pod' && {
         cluster: attestation.cluster,
         namespace: attestation.namespace,
         service_account: attestation.serviceAccount.name,

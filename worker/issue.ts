@@ -51,8 +51,8 @@ const SIGNING_RETRY_AFTER_SECONDS = 2
 export async function issue(request: IssueRequest, deps: IssueDeps, decision: Decision): Promise<IssuedSvid> {
   decision.presented(request.subjectToken)
   const now = deps.now()
-  const { attestor, policy } = await deps.policyRing.current()
-  const attestation = await attestor.attest(request.subjectToken, request.door, now)
+  const { attestors, policy } = await deps.policyRing.current()
+  const attestation = await attestors.attest(request.subjectToken, request.door, now)
   decision.attested(attestation)
   const grant = authorize(attestation, { svidType: 'JWT', ...request }, policy)
   const claims = mint(grant, deps.issuer, decision.id, now)

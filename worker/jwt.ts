@@ -42,13 +42,14 @@ export class JwtError extends Error {
  * Reads a token without believing it.
  *
  * @param token JWS Compact Serialization
+ * @param ignored header members that may be there and mean nothing
  * @throws JwtError
  */
-export function parseJwt(token: string): UnverifiedJws {
+export function parseJwt(token: string, ignored: readonly string[] = []): UnverifiedJws {
   if (token.length > MAX_TOKEN_BYTES) throw new JwtError('too_large')
   let jws: UnverifiedJws
   try {
-    jws = parseCompact(token, parseJsonObject)
+    jws = parseCompact(token, parseJsonObject, ignored)
   } catch (error) {
     throw new JwtError(error instanceof JwsError ? error.code : 'malformed')
   }

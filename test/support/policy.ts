@@ -1,6 +1,6 @@
 /** Manifests and what becomes of them, in as few words as a test wants to say. */
 
-import type { Attestation } from '../../worker/attest/attestation.ts'
+import type { PodAttestation } from '../../worker/attest/attestation.ts'
 import { podSelectors } from '../../worker/attest/selectors.ts'
 import { compilePolicy, ManifestError, parseManifest, type SourcedObject } from '../../worker/policy/manifest.ts'
 import type { Policy } from '../../worker/policy/policy.ts'
@@ -71,8 +71,9 @@ export function problemsOf(...objects: readonly object[]): readonly string[] {
 }
 
 /** What an attestor would make of the token of the one pod that tests know, in the cluster `east`. */
-export function attestation(change: Partial<Attestation> = {}): Attestation {
+export function attestation(change: Partial<PodAttestation> = {}): PodAttestation {
   const who = {
+    kind: 'pod' as const,
     door: 'token' as const,
     cluster: 'east',
     namespace: POD.namespace,
@@ -89,5 +90,5 @@ export function attestation(change: Partial<Attestation> = {}): Attestation {
     pod: who.pod,
     nodeName: who.node?.name ?? null,
   })
-  return { selectors, ...who } as Attestation
+  return { selectors, ...who } as PodAttestation
 }

@@ -181,7 +181,7 @@ describe('T-5: minting itself refuses', () => {
         {
           policyRing: {
             current: async () => ({
-              attestor: { attest },
+              attestors: { attest },
               policy: { ...policy, registrations: new RegistrationIndex(registrations as unknown as Registration[]) },
             }),
           } as unknown as PolicyRing,

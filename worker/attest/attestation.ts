@@ -6,7 +6,8 @@ export type Door = 'token' | 'k8s_psat'
 declare const proven: unique symbol
 
 /** A pod's identity, read off a verified token. */
-export interface AttestedFacts {
+export interface PodFacts {
+  readonly kind: 'pod'
   readonly door: Door
   /** Name of the cluster's record. */
   readonly cluster: string
@@ -24,9 +25,27 @@ export interface AttestedFacts {
   readonly expiresAt: number
 }
 
-/** Facts that have been proven. Only the attestors of this folder make one. */
-export type Attestation = AttestedFacts & { readonly [proven]: true }
+/** What a provider says of a workload that is no pod. */
+export interface OidcFacts {
+  readonly kind: 'oidc'
+  readonly door: Door
+  /** Name of the attestor's record. */
+  readonly attestor: string
+  /** Of the token, `sub` among them. */
+  readonly claims: Readonly<Record<string, unknown>>
+  /** Seconds since the epoch: the end of the subject token. */
+  readonly expiresAt: number
+}
 
-export function attested(facts: AttestedFacts): Attestation {
-  return facts as Attestation
+interface Proven {
+  readonly [proven]: true
+}
+
+/** Facts that have been proven. Only the attestors of this folder make one. */
+export type PodAttestation = PodFacts & Proven
+export type OidcAttestation = OidcFacts & Proven
+export type Attestation = PodAttestation | OidcAttestation
+
+export function attested<Facts extends PodFacts | OidcFacts>(facts: Facts): Facts & Proven {
+  return facts as Facts & Proven
 }

@@ -6,7 +6,7 @@
  */
 
 /** What is known of a pod. Labels only where its cluster's record allows them, and only from the API server. */
-export interface PodFacts {
+export interface SelectorFacts {
   readonly namespace: string
   readonly serviceAccountName: string
   readonly pod: { readonly name: string; readonly uid: string } | null
@@ -15,7 +15,7 @@ export interface PodFacts {
 }
 
 /** @returns the selectors of a pod, each once */
-export function podSelectors({ namespace, serviceAccountName, pod, nodeName, podLabels }: PodFacts): Set<string> {
+export function podSelectors({ namespace, serviceAccountName, pod, nodeName, podLabels }: SelectorFacts): Set<string> {
   const selectors = new Set([`k8s:ns:${namespace}`, `k8s:sa:${serviceAccountName}`])
   if (pod) selectors.add(`k8s:pod-name:${pod.name}`).add(`k8s:pod-uid:${pod.uid}`)
   if (nodeName !== null) selectors.add(`k8s:node-name:${nodeName}`)

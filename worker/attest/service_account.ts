@@ -11,7 +11,7 @@ import { verifyCompact } from '../../keys/jws.ts'
 import { checkTimes, JwtError, parseAudience, parseJwt } from '../jwt.ts'
 import type { Cluster } from '../policy/cluster.ts'
 import { Refusal } from '../refusal.ts'
-import { type Attestation, attested, type Door } from './attestation.ts'
+import { attested, type Door, type PodAttestation } from './attestation.ts'
 import { ClusterKeys, type ClusterKeysDeps } from './cluster_keys.ts'
 import { podSelectors } from './selectors.ts'
 
@@ -60,7 +60,7 @@ export class ServiceAccountAttestor {
    * @param now seconds since the epoch
    * @throws Refusal
    */
-  async attest(token: string, door: Door, now: number): Promise<Attestation> {
+  async attest(token: string, door: Door, now: number): Promise<PodAttestation> {
     try {
       return await this.#attest(token, door, now)
     } catch (error) {
@@ -70,7 +70,7 @@ export class ServiceAccountAttestor {
     }
   }
 
-  async #attest(token: string, door: Door, now: number): Promise<Attestation> {
+  async #attest(token: string, door: Door, now: number): Promise<PodAttestation> {
     const jws = parseJwt(token)
     const { cluster, keys } = this.#selectCluster(jws.payload)
     const key = await keys.find(jws.header.kid)
@@ -87,6 +87,7 @@ export class ServiceAccountAttestor {
       throw new Refusal('token_lifetime', `made to live more than ${cluster.maxTokenLifetimeSeconds} s`)
     keys.prove(key)
     return attested({
+      kind: 'pod',
       door,
       cluster: cluster.name,
       namespace,

@@ -78,7 +78,7 @@ export function authorize(attestation: Attestation, wanted: Wanted, policy: Poli
 /** @returns the registrations that match and give one SPIFFE ID, and that */
 function selectRegistrations(attestation: Attestation, { svidType, spiffeId }: Wanted, policy: Policy) {
   const matching = policy.registrations.matching(attestation)
-  if (matching.length === 0) throw new Refusal('registration_none', 'no registration selects this pod')
+  if (matching.length === 0) throw new Refusal('registration_none', 'no registration selects this workload')
   const candidates = matching
     .filter(({ svidTypes }) => svidTypes.includes(svidType))
     .map((registration) => ({ registration, id: identify(registration, attestation, policy.trustDomain) }))
@@ -98,13 +98,7 @@ function selectRegistrations(attestation: Attestation, { svidType, spiffeId }: W
 }
 
 function identify(registration: Registration, attestation: Attestation, trustDomain: TrustDomain): SpiffeId {
-  const facts: TemplateFacts = {
-    cluster: attestation.cluster,
-    namespace: attestation.namespace,
-    serviceAccountName: attestation.serviceAccount.name,
-    podName: attestation.pod?.name ?? null,
-    podUID: attestation.pod?.uid ?? null,
-  }
+  const facts = templateFacts(attestation)
   const id = registration.template.expand(trustDomain, facts)
   if (!id)
     throw new Refusal('spiffe_id_illegal', `the template of ${registration.name} gives no SPIFFE ID for this pod`)
@@ -116,6 +110,19 @@ function identify(registration: Registration, attestation: Attestation, trustDom
       `the template of ${registration.name} gives the SPIFFE ID of another service account`,
     )
   return id
+}
+
+/** What is not known of a workload fills no variable, and so gives no SPIFFE ID. */
+function templateFacts(attestation: Attestation): TemplateFacts {
+  if (attestation.kind === 'oidc')
+    return { cluster: null, namespace: null, serviceAccountName: null, podName: null, podUID: null }
+  return {
+    cluster: attestation.cluster,
+    namespace: attestation.namespace,
+    serviceAccountName: attestation.serviceAccount.name,
+    podName: attestation.pod?.name ?? null,
+    podUID: attestation.pod?.uid ?? null,
+  }
 }
 
 /** The audience of a request that asks for none: the only one that there is (T-7). */

@@ -1,6 +1,7 @@
 /** Who gets nothing any more, at any door, whatever the registrations say (T-26). */
 
 import * as z from 'zod/mini'
+import type { Attestation, PodAttestation } from '../attest/attestation.ts'
 import { Refusal } from '../refusal.ts'
 import { SpiffeId, SpiffeIdError } from '../spiffe/id.ts'
 import { ClusterName } from './cluster.ts'
@@ -29,14 +30,6 @@ export const BanManifest = z.strictObject({
   ]),
 })
 
-/** What of an attestation a ban can name. */
-interface Who {
-  readonly cluster: string
-  readonly namespace: string
-  readonly serviceAccount: { readonly name: string }
-  readonly node: { readonly uid: string | null } | null
-}
-
 export class Bans {
   readonly #spiffeIds = new Map<string, string>()
   readonly #facts = new Map<string, string>()
@@ -53,12 +46,17 @@ export class Bans {
    * @param id what they would be given
    * @throws Refusal `banned`
    */
-  check({ cluster, namespace, serviceAccount, node }: Who, id: SpiffeId): void {
+  check(attestation: Attestation, id: SpiffeId): void {
     const ban =
-      this.#spiffeIds.get(id.toString()) ??
+      this.#spiffeIds.get(id.toString()) ?? (attestation.kind === 'pod' ? this.#ofPod(attestation) : undefined)
+    if (ban !== undefined) throw new Refusal('banned', `by Ban ${ban}`)
+  }
+
+  #ofPod({ cluster, namespace, serviceAccount, node }: PodAttestation): string | undefined {
+    return (
       this.#facts.get(`${cluster} service account ${namespace}:${serviceAccount.name}`) ??
       (node?.uid ? this.#facts.get(`${cluster} node ${node.uid}`) : undefined)
-    if (ban !== undefined) throw new Refusal('banned', `by Ban ${ban}`)
+    )
   }
 }
 

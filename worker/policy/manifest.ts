@@ -9,8 +9,10 @@ import { SpiffeIdError } from '../spiffe/id.ts'
 import { AdminManifest, compileAdmin } from './admin.ts'
 import { BanManifest, Bans } from './ban.ts'
 import { ClusterManifest, compileCluster } from './cluster.ts'
+import { compileOidcAttestor, OidcAttestorManifest } from './oidc_attestor.ts'
 import {
   audiencesOf,
+  checkAttestors,
   checkCeiling,
   checkClusters,
   checkRegistration,
@@ -32,7 +34,13 @@ export class ManifestError extends Error {
   }
 }
 
-const ManifestObject = z.discriminatedUnion('kind', [ClusterManifest, RegistrationManifest, BanManifest, AdminManifest])
+const ManifestObject = z.discriminatedUnion('kind', [
+  ClusterManifest,
+  RegistrationManifest,
+  OidcAttestorManifest,
+  BanManifest,
+  AdminManifest,
+])
 export type ManifestObject = z.infer<typeof ManifestObject>
 
 /** An object, and where it came from. */
@@ -84,9 +92,15 @@ export function compilePolicy(objects: readonly SourcedObject[], context: Manife
   const clusters = new Map(
     clusterManifests.map((object) => [object.metadata.name, compileCluster(object, clusterManifests.length === 1)]),
   )
+  const attestors = new Map(
+    objects.flatMap(({ object }) =>
+      object.kind === 'OIDCAttestor' ? [[object.metadata.name, compileOidcAttestor(object)] as const] : [],
+    ),
+  )
   problems.push(...checkClusters([...clusters.values()], context))
+  problems.push(...checkAttestors([...attestors.values()], [...clusters.values()], context))
 
-  const audiences = audiencesOf(clusters.values())
+  const audiences = audiencesOf(clusters.values(), attestors.values())
   const identities = new SharedIdentities()
   const registrations: Registration[] = []
   const rejected = new Map<string, readonly string[]>()
@@ -107,7 +121,7 @@ export function compilePolicy(objects: readonly SourcedObject[], context: Manife
       if (!(error instanceof SpiffeIdError)) throw error
       return { registration: null, found: [`spec.spiffeID: ${error.message} of ${context.trustDomain}`] }
     }
-    const found = checkRegistration(registration, clusters, audiences, context)
+    const found = checkRegistration(registration, { clusters, attestors, audiences }, context)
     if (typeof source === 'object') {
       const cluster = clusters.get(source.cluster)
       if (cluster) found.push(...checkCeiling(registration, cluster))
@@ -123,6 +137,7 @@ export function compilePolicy(objects: readonly SourcedObject[], context: Manife
   const policy: Policy = {
     trustDomain: context.trustDomain,
     clusters,
+    attestors,
     registrations: new RegistrationIndex(registrations),
     bans: new Bans(objects.flatMap(({ object }) => (object.kind === 'Ban' ? [object] : []))),
     admins: objects.flatMap(({ object }) => (object.kind === 'Admin' ? [compileAdmin(object)] : [])),

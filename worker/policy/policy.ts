@@ -7,6 +7,7 @@ import { isReserved } from '../spiffe/reserved.ts'
 import type { Admin } from './admin.ts'
 import type { Bans } from './ban.ts'
 import type { Cluster } from './cluster.ts'
+import type { OidcAttestor } from './oidc_attestor.ts'
 import { demanded, type Registration } from './registration.ts'
 import type { RegistrationIndex } from './registration_index.ts'
 import { idPattern } from './shared_identities.ts'
@@ -16,6 +17,7 @@ import { agreesWithFacts } from './spiffe_id_template.ts'
 export interface Policy {
   readonly trustDomain: TrustDomain
   readonly clusters: ReadonlyMap<string, Cluster>
+  readonly attestors: ReadonlyMap<string, OidcAttestor>
   readonly registrations: RegistrationIndex
   readonly bans: Bans
   readonly admins: readonly Admin[]
@@ -39,13 +41,14 @@ export interface ManifestContext {
   readonly allowLoopbackHttp: boolean
 }
 
-export function audiencesOf(clusters: Iterable<Cluster>): KnownAudiences {
+export function audiencesOf(clusters: Iterable<Cluster>, attestors: Iterable<OidcAttestor>): KnownAudiences {
   const attestation = new Set<string>()
   const apiServers = new Set<string>()
   for (const cluster of clusters) {
     for (const audience of cluster.audiences) attestation.add(audience)
     for (const audience of cluster.apiServerAudiences) apiServers.add(audience)
   }
+  for (const { audience } of attestors) attestation.add(audience)
   return { attestation, apiServers }
 }
 
@@ -75,6 +78,30 @@ function checkKeySources(clusters: readonly Cluster[]): string[] {
     const owner = owners.get(place)
     owners.set(place, name)
     return owner === undefined ? [] : [`Cluster ${name}: ${field}: the keys would be those of Cluster ${owner}`]
+  })
+}
+
+/** T-6: an attestor's issuer is none of ours and no cluster's, so that a token is good in one place only. */
+export function checkAttestors(
+  attestors: readonly OidcAttestor[],
+  clusters: readonly Cluster[],
+  context: ManifestContext,
+): string[] {
+  const issuers = new Map([[context.issuer, 'this issuer itself']])
+  for (const { name, issuer } of clusters) issuers.set(issuer, `that of Cluster ${name}`)
+  return attestors.flatMap(({ name, issuer, audience }) => {
+    const problems: string[] = []
+    const taken = issuers.get(issuer)
+    if (taken) problems.push(`spec.issuer: is ${taken}`)
+    issuers.set(issuer, `that of OIDCAttestor ${name}`)
+    const problem = endpointUrlProblem(issuer, context.allowLoopbackHttp)
+    if (problem !== null) problems.push(`spec.issuer: ${problem}`)
+    // `<issuer>/admin` and the like are for tokens of ours. Our plain name is what a provider is told to make tokens out to.
+    if (audience !== context.issuer && isInternalAudience(audience, context))
+      problems.push(`spec.audience: ${audience} is reserved`)
+    if (clusters.some(({ apiServerAudiences }) => apiServerAudiences.includes(audience)))
+      problems.push(`spec.audience: ${audience} is an API server's`)
+    return problems.map((text) => `OIDCAttestor ${name}: ${text}`)
   })
 }
 
@@ -155,17 +182,20 @@ function checkInlineKeys(clusters: readonly Cluster[]): string[] {
 }
 
 /**
- * @param clusters all that there are
+ * @param others what else there is in the policy
  * @returns what is wrong with a registration by itself
  */
 export function checkRegistration(
   registration: Registration,
-  clusters: ReadonlyMap<string, Cluster>,
-  audiences: KnownAudiences,
+  { clusters, attestors, audiences }: Pick<Policy, 'clusters' | 'attestors' | 'audiences'>,
   context: ManifestContext,
 ): string[] {
   const problems: string[] = []
-  if (registration.clusters.length === 0) problems.push('spec.clusters: name them, there are several')
+  if (registration.oidc) {
+    const { attestor } = registration.oidc
+    if (!attestors.has(attestor)) problems.push(`spec.oidc.attestor: there is no OIDCAttestor ${attestor}`)
+    if (registration.liveness !== 'none') problems.push('spec.liveness: only a pod has an API server to ask')
+  } else if (registration.clusters.length === 0) problems.push('spec.clusters: name them, there are several')
   for (const name of registration.clusters)
     if (!clusters.has(name)) problems.push(`spec.clusters: there is no Cluster ${name}`)
   if (registration.audiences.length === 0 && registration.svidTypes.includes('JWT'))
@@ -204,9 +234,13 @@ function checkLiveness({ selectors, liveness }: Registration, cluster: Cluster):
 function checkSpiffeId(registration: Registration, severalClusters: boolean, trustDomain: TrustDomain): string[] {
   const problems: string[] = []
   const standIns = {
-    cluster: registration.clusters.length === 1 ? (registration.clusters[0] ?? null) : 'any-cluster',
-    namespace: demanded(registration, 'k8s:ns') ?? 'any-namespace',
-    serviceAccountName: demanded(registration, 'k8s:sa') ?? 'any-service-account',
+    cluster: registration.oidc
+      ? null
+      : registration.clusters.length === 1
+        ? (registration.clusters[0] ?? null)
+        : 'any-cluster',
+    namespace: demanded(registration, 'k8s:ns') ?? (registration.oidc ? null : 'any-namespace'),
+    serviceAccountName: demanded(registration, 'k8s:sa') ?? (registration.oidc ? null : 'any-service-account'),
     podName: 'any-pod',
     podUID: 'any-uid',
   }
@@ -215,7 +249,8 @@ function checkSpiffeId(registration: Registration, severalClusters: boolean, tru
     problems.push(
       'spec.spiffeID: with several clusters, /ns/…/sa/… does not say whose: begin with /cluster/{cluster}, or set sharedIdentity',
     )
-  if (id === null) problems.push('spec.spiffeID: is too long')
+  if (id === null)
+    problems.push(`spec.spiffeID: ${registration.oidc ? 'only a pod can fill a variable' : 'is too long'}`)
   else if (isReserved(id)) problems.push('spec.spiffeID: is reserved')
   else if (!agreesWithFacts(id, standIns))
     problems.push(
@@ -232,7 +267,8 @@ export function checkCeiling(registration: Registration, cluster: Cluster): stri
   const { ceiling } = cluster
   if (!ceiling) return ['objects of this cluster are not read']
   const problems: string[] = []
-  if (registration.clusters.some((name) => name !== cluster.name)) problems.push('spec.clusters: another cluster')
+  if (registration.oidc || registration.clusters.some((name) => name !== cluster.name))
+    problems.push('spec.clusters: another cluster')
   if (registration.sharedIdentity) problems.push('spec.sharedIdentity: is for the deployed manifest')
   const id = idPattern(registration, cluster.name)
   if (

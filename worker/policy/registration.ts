@@ -7,6 +7,7 @@ import { ALGORITHMS, type AlgorithmName } from '../../keys/algorithms.ts'
 import type { TrustDomain } from '../spiffe/id.ts'
 import { DEFAULT_JWT_SVID_TTL_SECONDS, MAX_JWT_SVID_TTL_SECONDS } from '../spiffe/jwt_svid.ts'
 import { ClusterName, DistinctAudiences } from './cluster.ts'
+import { ClaimName, ClaimPattern, compilePattern } from './oidc_attestor.ts'
 import { CLUSTER_SERVICE_ACCOUNT_ID, SERVICE_ACCOUNT_ID, SpiffeIdTemplate } from './spiffe_id_template.ts'
 
 /** Below this a token is spent before a slow client has used it. */
@@ -74,6 +75,13 @@ export const RegistrationManifest = z.strictObject({
         }),
       ),
       selectors: z.optional(z.array(Selector).check(z.minLength(1), z.maxLength(MAX_SELECTORS))),
+      oidc: z.optional(
+        z.strictObject({
+          attestor: ClusterName,
+          subject: ClaimPattern,
+          claims: z._default(z.record(ClaimName, ClaimPattern), {}),
+        }),
+      ),
       spiffeID: z.optional(z.string()),
       svidType: z.optional(z.enum(['JWT', 'X509'])),
       audiences: z._default(DistinctAudiences, []),
@@ -90,9 +98,13 @@ export const RegistrationManifest = z.strictObject({
       sharedIdentity: z._default(z.boolean(), false),
     })
     .check(
-      z.refine(({ selector, selectors }) => (selector === undefined) !== (selectors === undefined), {
-        message: 'either selector or selectors',
+      z.refine((spec) => [spec.selector, spec.selectors, spec.oidc].filter((one) => one !== undefined).length === 1, {
+        message: 'exactly one of selector, selectors and oidc',
         path: ['selector'],
+      }),
+      z.refine(({ oidc, spiffeID, clusters }) => !oidc || (spiffeID !== undefined && clusters === undefined), {
+        message: 'needs spec.spiffeID, and no spec.clusters',
+        path: ['oidc'],
       }),
     ),
 })
@@ -106,6 +118,8 @@ export interface Registration {
   readonly clusters: readonly string[]
   /** All of them must match. */
   readonly selectors: readonly string[]
+  /** Set where no pod is meant, but a workload that a provider knows; then there are no clusters and no selectors. */
+  readonly oidc: OidcSelector | null
   /** A workload whose pods are meant, by the names that its controller gives them; null for all. */
   readonly podsOf: string | null
   readonly template: SpiffeIdTemplate
@@ -129,6 +143,13 @@ export interface Registration {
 
 export type SvidType = 'JWT' | 'X509'
 
+/** Which tokens of a provider are meant. All of it must match. */
+export interface OidcSelector {
+  readonly attestor: string
+  /** By name, `sub` among them. */
+  readonly claims: ReadonlyMap<string, (value: unknown) => boolean>
+}
+
 /**
  * @param clusters names of all clusters: with exactly one of them a registration need not name it, and its default SPIFFE
  *   ID does not (T-2)
@@ -141,13 +162,15 @@ export function compileRegistration(
   clusters: readonly string[],
 ): Registration {
   const alone = clusters.length === 1
+  const { selector, selectors, oidc } = spec
   const spiffeId = spec.spiffeID ?? `${trustDomain}${alone ? SERVICE_ACCOUNT_ID : CLUSTER_SERVICE_ACCOUNT_ID}`
   return {
     name: metadata.name,
     source,
-    clusters: spec.clusters ?? (typeof source === 'object' ? [source.cluster] : alone ? clusters : []),
-    selectors: spec.selectors ?? [`k8s:ns:${spec.selector?.namespace}`, `k8s:sa:${spec.selector?.serviceAccountName}`],
-    podsOf: spec.selector?.podName ?? null,
+    clusters: oidc ? [] : (spec.clusters ?? (typeof source === 'object' ? [source.cluster] : alone ? clusters : [])),
+    selectors: selector ? [`k8s:ns:${selector.namespace}`, `k8s:sa:${selector.serviceAccountName}`] : (selectors ?? []),
+    oidc: oidc ? compileOidcSelector(oidc) : null,
+    podsOf: selector?.podName ?? null,
     template: SpiffeIdTemplate.parse(spiffeId, trustDomain),
     svidTypes: spec.svidType ? [spec.svidType] : ['JWT', 'X509'],
     audiences: spec.audiences,
@@ -160,6 +183,19 @@ export function compileRegistration(
     liveness: spec.liveness,
     sharedIdentity: spec.sharedIdentity,
   }
+}
+
+function compileOidcSelector({
+  attestor,
+  subject,
+  claims,
+}: {
+  attestor: string
+  subject: string
+  claims: Record<string, string>
+}): OidcSelector {
+  const patterns = Object.entries({ ...claims, sub: subject })
+  return { attestor, claims: new Map(patterns.map(([name, pattern]) => [name, compilePattern(pattern)])) }
 }
 
 /** @returns the value that a registration demands of a selector, or null if it leaves that open */

@@ -14,8 +14,7 @@ export class RegistrationIndex {
   constructor(registrations: readonly Registration[]) {
     this.all = registrations
     for (const registration of registrations)
-      for (const cluster of registration.clusters) {
-        const key = bucket(cluster, demanded(registration, 'k8s:ns'), demanded(registration, 'k8s:sa'))
+      for (const key of keysOf(registration)) {
         const registered = this.#buckets.get(key)
         if (registered) registered.push(registration)
         else this.#buckets.set(key, [registration])
@@ -23,7 +22,15 @@ export class RegistrationIndex {
   }
 
   /** @returns those whose every selector matches (T-4) */
-  matching({ cluster, namespace, serviceAccount, pod, selectors }: Attestation): readonly Registration[] {
+  matching(attestation: Attestation): readonly Registration[] {
+    if (attestation.kind === 'oidc') {
+      const { attestor, claims } = attestation
+      return (this.#buckets.get(oidcBucket(attestor)) ?? []).filter(({ oidc }) =>
+        // Own members only: a claim that a token does not have is not there.
+        oidc?.claims.entries().every(([name, matches]) => Object.hasOwn(claims, name) && matches(claims[name])),
+      )
+    }
+    const { cluster, namespace, serviceAccount, pod, selectors } = attestation
     return this.#near(cluster, namespace, serviceAccount.name).filter(
       (registration) =>
         registration.selectors.every((selector) => selectors.has(selector)) &&
@@ -59,6 +66,19 @@ export class RegistrationIndex {
     ])
     return [...keys].flatMap((key) => this.#buckets.get(key) ?? [])
   }
+}
+
+/** Every place where a registration is kept. */
+function keysOf(registration: Registration): string[] {
+  const { oidc, clusters } = registration
+  if (oidc) return [oidcBucket(oidc.attestor)]
+  const [namespace, serviceAccountName] = [demanded(registration, 'k8s:ns'), demanded(registration, 'k8s:sa')]
+  return clusters.map((cluster) => bucket(cluster, namespace, serviceAccountName))
+}
+
+/** A cluster's begins with the name of the cluster, which holds no colon. */
+function oidcBucket(attestor: string): string {
+  return `oidc: ${attestor}`
 }
 
 /** None of the three can hold a blank. */

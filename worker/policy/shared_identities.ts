@@ -21,7 +21,9 @@ export class SharedIdentities {
    * @returns two clusters whose pods could share an ID if the registration was added, or null. Only then it is added.
    */
   add(registration: Registration): readonly [string, string] | null {
-    const paths = registration.clusters.map((cluster) => ({ cluster, segments: idPattern(registration, cluster) }))
+    // To whom an ID belongs, a provider of workloads that are no pods counts as a cluster.
+    const homes = registration.oidc ? [`OIDCAttestor ${registration.oidc.attestor}`] : registration.clusters
+    const paths = homes.map((cluster) => ({ cluster, segments: idPattern(registration, cluster) }))
     for (const [index, { cluster, segments }] of paths.entries()) {
       const earlier = paths.slice(0, index).find((other) => overlap(other.segments, segments))
       if (earlier && !registration.sharedIdentity) return [earlier.cluster, cluster]

@@ -3,8 +3,8 @@
  * has a lease, so a change or a ban holds everywhere before long (T-17, T-26).
  */
 
+import { Attestors } from '../attest/attestors.ts'
 import type { ClusterKeysDeps } from '../attest/cluster_keys.ts'
-import { ServiceAccountAttestor } from '../attest/service_account.ts'
 import type { Log } from '../audit.ts'
 import {
   compilePolicy,
@@ -41,7 +41,7 @@ export interface PolicyRingDeps extends ClusterKeysDeps {
 export interface PolicySnapshot {
   readonly version: number
   readonly policy: Policy
-  readonly attestor: ServiceAccountAttestor
+  readonly attestors: Attestors
   readonly objects: readonly SourcedObject[]
   /** Objects that are left out, by kind and name, or `<cluster>/<name>` for those of a cluster; each with its problems. */
   readonly rejected: ReadonlyMap<string, readonly string[]>
@@ -147,10 +147,11 @@ export class PolicyRing {
       rejected.set(object, problems)
       log({ event: 'object_rejected', object, problems })
     }
-    this.#deps.claims.keepOnly(new Set(compiled.policy.clusters.keys()))
-    const attestor = new ServiceAccountAttestor(compiled.policy.clusters.values(), this.#deps, this.#snapshot?.attestor)
+    const { clusters, attestors: providers } = compiled.policy
+    this.#deps.claims.keepOnly(new Set([...clusters.keys(), ...providers.keys().map((name) => `OIDCAttestor ${name}`)]))
+    const attestors = new Attestors(compiled.policy, this.#deps, this.#snapshot?.attestors)
     const objects = [...deployed, ...kept, ...fromClusters]
-    return { version, policy: compiled.policy, attestor, objects, rejected, askedAt }
+    return { version, policy: compiled.policy, attestors, objects, rejected, askedAt }
   }
 }
 

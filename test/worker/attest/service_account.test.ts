@@ -61,6 +61,7 @@ async function verdict(token: string, by = attestor()): Promise<RefusalReason | 
 describe('a projected token', () => {
   test('SA-1: in the exact shape of a real one attests its pod', async () => {
     expect(await attestor().attest(await east.token(), 'token', NOW)).toEqual({
+      kind: 'pod',
       door: 'token',
       cluster: 'east',
       namespace: POD.namespace,

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { Attestation } from '../../../worker/attest/attestation.ts'
+import type { Attestation, PodAttestation } from '../../../worker/attest/attestation.ts'
 import { authorize, type Grant, type Wanted } from '../../../worker/policy/authorize.ts'
 import type { Policy } from '../../../worker/policy/policy.ts'
 import type { Registration } from '../../../worker/policy/registration.ts'
@@ -37,6 +37,7 @@ function raw(name: string, spiffeId: string, change: Partial<Registration> = {})
     source: 'manifest',
     selectors: [`k8s:ns:${POD.namespace}`],
     podsOf: null,
+    oidc: null,
     svidTypes: ['JWT'],
     claims: {},
     dnsNames: [],
@@ -100,7 +101,7 @@ describe('a pod that is registered', () => {
 
 describe('T-4: a registration matches by all of its selectors', () => {
   const pod = { name: 'checkout-67c559dbb7-r5d5s', uid: 'u' }
-  test.each<[string, object, Partial<Attestation>, boolean]>([
+  test.each<[string, object, Partial<PodAttestation>, boolean]>([
     ['the namespace', { namespace: POD.namespace }, {}, true],
     ['another namespace', { namespace: 'other' }, {}, false],
     ['a namespace that only begins like it', { namespace: 'payments' }, {}, false],
@@ -219,7 +220,7 @@ describe('what a registration can never give, even one that no manifest could ho
     expect(decide(rawPolicy(raw('web', path)), [], who)).toBe(reason)
   })
 
-  test.each<[string, string, Partial<Attestation>, RefusalReason]>([
+  test.each<[string, string, Partial<PodAttestation>, RefusalReason]>([
     ['a namespace called spire', '/{namespace}/{serviceAccountName}', { namespace: 'spire' }, 'spiffe_id_reserved'],
     ['a pod called spiffe-edge', '/{podName}', { pod: { name: 'spiffe-edge', uid: 'u' } }, 'spiffe_id_reserved'],
     [
@@ -300,7 +301,7 @@ describe('for all policies', () => {
   /** Whether a registration is for this pod, said once more in other words. */
   const isFor = (
     { clusters, selectors, podsOf }: Registration,
-    { cluster: name, namespace, serviceAccount, pod }: Attestation,
+    { cluster: name, namespace, serviceAccount, pod }: PodAttestation,
   ) =>
     [
       clusters.some((one) => one === name),

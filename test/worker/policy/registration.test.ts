@@ -84,7 +84,11 @@ describe('the schema', () => {
     ],
     ['an unknown field', { spiffeId: 'spiffe://example.org/x' }, 'spec.spiffeId: unknown field'],
     ['a type of SVID that there is none of', { svidType: 'WIT' }, 'spec.svidType: '],
-    ['both forms of selectors', { selectors: ['k8s:ns:a'] }, 'spec.selector: either selector or selectors'],
+    [
+      'both forms of selectors',
+      { selectors: ['k8s:ns:a'] },
+      'spec.selector: exactly one of selector, selectors and oidc',
+    ],
     ['T-7: no audiences', { audiences: undefined }, 'spec.audiences: '],
     ['T-7: an empty list of audiences', { audiences: [] }, 'spec.audiences: '],
     ['T-7: an empty audience', { audiences: [''] }, 'spec.audiences.0: not 1 to 512 printable characters'],

@@ -444,7 +444,7 @@ describe('our own trouble is 503, and says when to come again', () => {
     const by = new TestIssuer(
       [east.record(), registration('web')],
       {},
-      { policyRing: { current: async () => ({ attestor: { attest } }) } as never },
+      { policyRing: { current: async () => ({ attestors: { attest } }) } as never },
     )
     const { status, text, body } = await answerTo(token, {}, {}, by)
     expect([status, body.error, body.reason]).toEqual([500, 'server_error', 'internal'])
