@@ -34,7 +34,7 @@ export class ManifestError extends Error {
   }
 }
 
-const ManifestObject = z.discriminatedUnion('kind', [
+export const ManifestObject = z.discriminatedUnion('kind', [
   ClusterManifest,
   RegistrationManifest,
   OidcAttestorManifest,
