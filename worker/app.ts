@@ -7,6 +7,7 @@ import type { IssueDeps } from './issue.ts'
 import { PATHS } from './oidc/discovery.ts'
 import { preflight, servePublicDocument } from './oidc/public_document.ts'
 import { Refusal } from './refusal.ts'
+import { attestK8sPsat } from './routes/k8s_psat.ts'
 import { methodNotAllowed, plainError } from './routes/respond.ts'
 import { structuredAuth } from './routes/structured_auth.ts'
 import { exchangeToken } from './routes/token.ts'
@@ -36,6 +37,7 @@ export function createApp(deps: AppDeps): Hono {
   read(at(PATHS.jwks), async ({ req }) => servePublicDocument(req.raw, (await deps.keyRing.published()).jwks))
   read(at(PATHS.structuredAuth), ({ req }) => structuredAuth(req.raw, deps.config))
   post(at(PATHS.token), ({ req }) => exchangeToken(req.raw, deps))
+  post(at('/attest/k8s_psat'), ({ req }) => attestK8sPsat(req.raw, deps))
   // Answers as long as the process does; ready means that the signing keys are known.
   app.get('/healthz', (context) => context.text('ok\n'))
   app.get('/readyz', async (context) => {

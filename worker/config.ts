@@ -6,6 +6,8 @@
 import { formatKeyReference, type KeyReference, parseKeyReference } from '../keys/key_reference.ts'
 import type { KmsAccess } from '../keys/kms.ts'
 import { endpointUrlProblem } from './endpoint_url.ts'
+import type { HttpService } from './fetch_json.ts'
+import { type Cluster, isBindingName } from './policy/cluster.ts'
 import { ManifestError, parseManifest } from './policy/manifest.ts'
 import type { ManifestContext, Policy } from './policy/policy.ts'
 import { SpiffeIdError, TrustDomain } from './spiffe/id.ts'
@@ -24,6 +26,8 @@ export interface Config {
   /** null where no key is kept in KMS. */
   readonly kms: KmsAccess | null
   readonly policy: Policy
+  /** The bindings that records of clusters may name: services to reach an API server or a disk by, and secrets (T-10). */
+  readonly clusterBindings: ReadonlyMap<string, HttpService | string>
 }
 
 /** Thrown with everything that is wrong. Names variables, and repeats no secret. */
@@ -41,7 +45,7 @@ export class ConfigError extends Error {
 const MAX_SIGNING_KEYS = 20
 
 /**
- * @param env bindings; only those that are strings are looked at, an empty one counts as absent
+ * @param env bindings; an empty string counts as absent, and services only as `CLUSTER_…`
  * @param manifest YAML
  * @param mode what this entry point is for: the production entry refuses an environment that says otherwise
  * @throws ConfigError
@@ -90,9 +94,41 @@ export function parseConfig(env: object, manifest: string, mode: Mode): Config {
     trustDomain && issuer !== '' && !issuerProblem
       ? readManifest(manifest, { trustDomain, issuer, allowLoopbackHttp }, problems)
       : null
+  const clusterBindings = readClusterBindings(variables)
+  for (const cluster of policy?.clusters.values() ?? [])
+    problems.push(
+      ...checkBindings(cluster, clusterBindings).map((problem) => `manifest: Cluster ${cluster.name}: ${problem}`),
+    )
   if (!trustDomain || !policy || problems.length > 0) throw new ConfigError(problems)
   const basePath = new URL(issuer).pathname.replace(/\/$/, '')
-  return Object.freeze({ mode, issuer, basePath, trustDomain, signingKeys, kms, policy })
+  return Object.freeze({ mode, issuer, basePath, trustDomain, signingKeys, kms, policy, clusterBindings })
+}
+
+function readClusterBindings(env: Readonly<Record<string, unknown>>): ReadonlyMap<string, HttpService | string> {
+  const bindings = new Map<string, HttpService | string>()
+  for (const [name, value] of Object.entries(env)) {
+    if (!isBindingName(name)) continue
+    if (typeof value === 'string' ? value !== '' : isHttpService(value))
+      bindings.set(name, value as HttpService | string)
+  }
+  return bindings
+}
+
+function isHttpService(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && typeof (value as { fetch?: unknown }).fetch === 'function'
+}
+
+/** @returns where a record names a binding that there is not, or not of that kind */
+function checkBindings({ connection, reviewer }: Cluster, bindings: Config['clusterBindings']): string[] {
+  const needed: [field: string, binding: string, kind: 'service' | 'secret'][] = []
+  if (connection && connection.binding !== null) needed.push(['spec.connection.binding', connection.binding, 'service'])
+  if (reviewer.by === 'file') needed.push(['spec.reviewer.file.binding', reviewer.binding, 'service'])
+  if (reviewer.by === 'secret') needed.push(['spec.reviewer.secret', reviewer.binding, 'secret'])
+  return needed.flatMap(([field, binding, kind]) => {
+    const value = bindings.get(binding)
+    if (value === undefined) return [`${field}: there is no binding ${binding}`]
+    return (typeof value === 'string') === (kind === 'secret') ? [] : [`${field}: ${binding} is no ${kind}`]
+  })
 }
 
 /** @see [OpenID Connect Discovery §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata) */

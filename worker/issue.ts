@@ -3,16 +3,13 @@
  * attest → authorize → mint → sign. Each step takes what the one before returns, so none can be left out.
  */
 
-import { signCompact } from '../keys/jws.ts'
-import { SigningError } from '../keys/signer.ts'
 import type { Door } from './attest/attestation.ts'
 import type { ServiceAccountAttestor } from './attest/service_account.ts'
 import type { Decision } from './audit.ts'
+import { mint, sign } from './mint.ts'
 import { authorize, type Grant } from './policy/authorize.ts'
 import type { Policy } from './policy/policy.ts'
-import { Refusal } from './refusal.ts'
 import type { JwtSvidClaims } from './spiffe/jwt_svid.ts'
-import { isReserved } from './spiffe/reserved.ts'
 import type { KeyRing } from './state/key_ring.ts'
 
 /** What a door has read out of its request. */
@@ -41,9 +38,6 @@ export interface IssueDeps {
   now(): number
 }
 
-/** Long enough for a KMS that throttles to have caught its breath. */
-const SIGNING_RETRY_AFTER_SECONDS = 2
-
 /**
  * @param decision is told of each step as it is done
  * @throws Refusal
@@ -58,38 +52,4 @@ export async function issue(request: IssueRequest, deps: IssueDeps, decision: De
   const { svid, publicJwk } = await sign(claims, grant, deps.keyRing)
   decision.issued(grant.registration, claims, publicJwk)
   return { svid, claims, grant }
-}
-
-/**
- * @param jti names this one token
- * @see [JWT-SVID §3](https://github.com/spiffe/spiffe/blob/main/standards/JWT-SVID.md#3-jwt-claims)
- */
-function mint(
-  { spiffeId, audience, ttlSeconds, notAfter }: Grant,
-  iss: string,
-  jti: string,
-  now: number,
-): JwtSvidClaims {
-  // Authorizing refuses these too. Here it holds for every grant there will ever be (T-5).
-  if (isReserved(spiffeId))
-    throw new Refusal('spiffe_id_reserved', 'nothing but the issuer itself has such an identity')
-  return {
-    iss,
-    sub: spiffeId.toString(),
-    aud: audience.length === 1 ? (audience[0] as string) : audience,
-    exp: Math.min(now + ttlSeconds, notAfter),
-    iat: now,
-    jti,
-  }
-}
-
-async function sign(claims: JwtSvidClaims, grant: Grant, keyRing: KeyRing) {
-  try {
-    const signer = await keyRing.signer(grant.alg)
-    const { kid, alg } = signer.publicJwk
-    return { svid: await signCompact({ alg, kid, typ: 'JWT' }, claims, signer), publicJwk: signer.publicJwk }
-  } catch (error) {
-    if (!(error instanceof SigningError)) throw error
-    throw new Refusal('signing_unavailable', error.code, SIGNING_RETRY_AFTER_SECONDS)
-  }
 }

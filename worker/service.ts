@@ -5,6 +5,7 @@ import type { Hono } from 'hono'
 import { createApp } from './app.ts'
 import { KeyClaims } from './attest/cluster_keys.ts'
 import { ServiceAccountAttestor } from './attest/service_account.ts'
+import { KubernetesApi } from './cluster/kubernetes_api.ts'
 import { type Config, ConfigError } from './config.ts'
 import { Refusal } from './refusal.ts'
 import { plainError } from './routes/respond.ts'
@@ -39,8 +40,15 @@ export function createService(
 }
 
 function createDeps(config: Config, env: Env) {
-  const { mode, issuer, trustDomain, policy, signingKeys, kms } = config
+  const { mode, issuer, trustDomain, policy, signingKeys, kms, clusterBindings: bindings } = config
   const outside = { now, waitUntil, log }
+  const keyRing = new KeyRing({
+    ...outside,
+    stamp: { mode, issuer, trustDomain: trustDomain.name },
+    references: signingKeys,
+    kms,
+    keyState: () => env.KEY_STATE.getByName(KEY_STATE_NAME),
+  })
   return {
     ...outside,
     config,
@@ -50,14 +58,11 @@ function createDeps(config: Config, env: Env) {
       ...outside,
       allowLoopbackHttp: mode === 'development',
       claims: new KeyClaims(),
+      api: (cluster) =>
+        cluster.connection &&
+        new KubernetesApi(cluster, cluster.connection, { ...outside, issuer, trustDomain, keyRing, bindings }),
     }),
-    keyRing: new KeyRing({
-      ...outside,
-      stamp: { mode, issuer, trustDomain: trustDomain.name },
-      references: signingKeys,
-      kms,
-      keyState: () => env.KEY_STATE.getByName(KEY_STATE_NAME),
-    }),
+    keyRing,
   }
 }
 

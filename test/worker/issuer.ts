@@ -7,6 +7,7 @@ import { readKeySet } from '../../keys/key_set.ts'
 import { type AppDeps, createApp } from '../../worker/app.ts'
 import { KeyClaims } from '../../worker/attest/cluster_keys.ts'
 import { ServiceAccountAttestor } from '../../worker/attest/service_account.ts'
+import { KubernetesApi } from '../../worker/cluster/kubernetes_api.ts'
 import { parseConfig } from '../../worker/config.ts'
 import { parseJwt } from '../../worker/jwt.ts'
 import { KeyRing } from '../../worker/state/key_ring.ts'
@@ -79,9 +80,16 @@ export class TestIssuer {
       ...variables,
     }
     const config = parseConfig(environment, manifest(...objects), 'development')
-    const { mode, issuer, trustDomain, policy, signingKeys, kms } = config
+    const { mode, issuer, trustDomain, policy, signingKeys, kms, clusterBindings: bindings } = config
     const outside = { now: clock.now, waitUntil: background.waitUntil, log: book.log }
     const keyState = newKeyState()
+    const keyRing = new KeyRing({
+      ...outside,
+      stamp: { mode, issuer, trustDomain: trustDomain.name },
+      references: signingKeys,
+      kms,
+      keyState: () => keyState,
+    })
     this.deps = {
       ...outside,
       config,
@@ -91,14 +99,11 @@ export class TestIssuer {
         ...outside,
         allowLoopbackHttp: false,
         claims: new KeyClaims(),
+        api: (cluster) =>
+          cluster.connection &&
+          new KubernetesApi(cluster, cluster.connection, { ...outside, issuer, trustDomain, keyRing, bindings }),
       }),
-      keyRing: new KeyRing({
-        ...outside,
-        stamp: { mode, issuer, trustDomain: trustDomain.name },
-        references: signingKeys,
-        kms,
-        keyState: () => keyState,
-      }),
+      keyRing,
       ...deps,
     }
     this.app = createApp(this.deps)

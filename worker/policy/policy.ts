@@ -76,6 +76,8 @@ function checkCluster(cluster: Cluster, context: ManifestContext): string[] {
   if (connection && problems.length === 0 && new URL(connection.url).pathname !== '/')
     problems.push('spec.connection.url: has a path')
   if (!connection) problems.push(...whatNeedsConnection(cluster).map((field) => `${field}: needs spec.connection`))
+  if (keySource.from === 'connection' && cluster.reviewer.by === 'client')
+    problems.push('spec.jwks.connection: needs a reviewer other than client, who has no token to be verified with yet')
   if (cluster.audiences.length === 0 && cluster.serviceAccountAllowList.length === 0)
     problems.push('spec.audiences: is empty, which is for node attestation: needs spec.serviceAccountAllowList')
   return problems

@@ -1,6 +1,7 @@
-/** Reads a form, with every bound and every strictness that RFC 6749 asks for. */
+/** Reads a form, with every bound and every strictness that RFC 6749 asks for; and JSON, with the same bounds. */
 
 import { Refusal } from '../refusal.ts'
+import { parseJsonObject } from '../strict_json.ts'
 
 /** Four times the largest token, with room for everything else a request can say. */
 const MAX_BODY_BYTES = 64 * 1024
@@ -32,7 +33,27 @@ export async function readForm(
   return form
 }
 
-async function readText(request: Request): Promise<string> {
+const JSON_TYPE = /^application\/json(?:\s*;\s*charset="?utf-8"?)?\s*$/i
+
+/**
+ * @returns the object that the body is
+ * @throws Refusal
+ */
+export async function readJson(request: Request): Promise<Readonly<Record<string, unknown>>> {
+  if (!JSON_TYPE.test(request.headers.get('content-type') ?? '')) throw new Refusal('json_malformed', 'not JSON')
+  if (request.url.includes('?')) throw new Refusal('json_malformed', 'has a query')
+  const text = await readText(request, 'json_malformed')
+  try {
+    return parseJsonObject(text)
+  } catch {
+    throw new Refusal('json_malformed', 'not one JSON object')
+  }
+}
+
+async function readText(
+  request: Request,
+  malformed: 'request_malformed' | 'json_malformed' = 'request_malformed',
+): Promise<string> {
   const declared = request.headers.get('content-length')
   if (declared !== null && Number(declared) > MAX_BODY_BYTES)
     throw new Refusal('request_too_large', 'by its content-length')
@@ -40,7 +61,7 @@ async function readText(request: Request): Promise<string> {
     // A body is never longer than it was declared to be, and reading it in one piece costs a fraction.
     return decoder.decode(declared === null ? await readBounded(request.body) : await request.arrayBuffer())
   } catch (error) {
-    throw error instanceof Refusal ? error : new Refusal('request_malformed', 'not UTF-8, or broken off')
+    throw error instanceof Refusal ? error : new Refusal(malformed, 'not UTF-8, or broken off')
   }
 }
 
