@@ -83,7 +83,7 @@ export class FakeApiServer implements HttpService {
   }
 
   #review(body: Record<string, unknown> | null): Record<string, unknown> {
-    const { token, audiences } = body?.spec as { token: string; audiences?: string[] }
+    const { token, audiences } = (body?.spec ?? {}) as { token: string; audiences?: string[] }
     const claims = claimsOf(token)
     const { namespace, pod, serviceaccount } = claims?.['kubernetes.io'] ?? {}
     const known = this.pods.get(`${namespace}/${pod?.name}`)?.metadata as { uid?: string } | undefined
