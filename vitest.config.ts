@@ -27,7 +27,20 @@ export default defineConfig({
           isolate: false,
           // One module for each package: hundreds of small files cost every test file seconds.
           deps: {
-            optimizer: { ssr: { enabled: true, include: ['@aws-sdk/client-kms', 'hono', 'jose', 'yaml', 'zod/mini'] } },
+            optimizer: {
+              ssr: {
+                enabled: true,
+                include: [
+                  '@abraham/reflection',
+                  '@aws-sdk/client-kms',
+                  '@peculiar/x509',
+                  'hono',
+                  'jose',
+                  'yaml',
+                  'zod/mini',
+                ],
+              },
+            },
           },
         },
       },

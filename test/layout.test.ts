@@ -12,10 +12,19 @@ const ARROWS: Record<string, readonly string[]> = {
   'worker/index': ['worker/config', 'worker/service', 'worker/state'],
   'worker/development': ['worker/config', 'worker/service', 'worker/state', 'worker/demo'],
   'worker/administer': ['worker/policy', 'worker/state'],
-  'worker/service': ['worker/app', 'worker/attest', 'worker/config', 'worker/refusal', 'worker/routes', 'worker/state'],
+  'worker/service': [
+    'worker/app',
+    'worker/attest',
+    'worker/cluster',
+    'worker/config',
+    'worker/refusal',
+    'worker/routes',
+    'worker/state',
+  ],
   'worker/app': ['worker/audit', 'worker/config', 'worker/issue', 'worker/oidc', 'worker/refusal', 'worker/routes'],
   'worker/routes': [
     'worker/administer',
+    'keys',
     'worker/attest',
     'worker/audit',
     'worker/cluster',
@@ -25,26 +34,29 @@ const ARROWS: Record<string, readonly string[]> = {
     'worker/refusal',
     'worker/strict_json',
   ],
-  'worker/issue': [
-    'keys',
-    'worker/attest',
-    'worker/audit',
-    'worker/policy',
-    'worker/refusal',
-    'worker/spiffe',
-    'worker/state',
-  ],
+  'worker/issue': ['worker/attest', 'worker/audit', 'worker/mint', 'worker/policy', 'worker/spiffe', 'worker/state'],
+  'worker/mint': ['keys', 'worker/policy', 'worker/refusal', 'worker/spiffe'],
   'worker/attest': [
     'keys',
+    'worker/cluster',
     'worker/fetch_json',
     'worker/jwt',
     'worker/oidc',
     'worker/policy',
     'worker/refusal',
     'worker/shared_call',
+    'worker/spiffe',
   ],
   'worker/policy': ['keys', 'worker/attest', 'worker/endpoint_url', 'worker/refusal', 'worker/spiffe'],
-  'worker/cluster': ['worker/policy', 'worker/spiffe'],
+  'worker/cluster': [
+    'worker/audit',
+    'worker/fetch_json',
+    'worker/mint',
+    'worker/policy',
+    'worker/refusal',
+    'worker/shared_call',
+    'worker/spiffe',
+  ],
   'worker/state': [
     'keys',
     'worker/attest',
@@ -57,7 +69,7 @@ const ARROWS: Record<string, readonly string[]> = {
   ],
   'worker/spiffe': ['keys', 'worker/jwt'],
   'worker/oidc': ['keys', 'worker/endpoint_url', 'worker/fetch_json'],
-  'worker/config': ['keys', 'worker/endpoint_url', 'worker/policy', 'worker/spiffe'],
+  'worker/config': ['keys', 'worker/endpoint_url', 'worker/fetch_json', 'worker/policy', 'worker/spiffe'],
   'worker/audit': ['worker/attest', 'worker/refusal', 'worker/spiffe'],
   'worker/jwt': ['keys', 'worker/strict_json'],
   'worker/fetch_json': ['worker/strict_json'],
@@ -72,12 +84,14 @@ const ARROWS: Record<string, readonly string[]> = {
 
 /** Packages, with the only places that may import them. */
 const PACKAGES: Record<string, readonly string[]> = {
+  '@abraham/reflection': ['keys'],
   '@aws-sdk/client-kms': ['keys'],
+  '@peculiar/x509': ['keys'],
   'cloudflare:workers': ['worker/service', 'worker/state', 'worker/demo'],
   hono: ['worker/app', 'worker/service'],
   jose: ['keys', 'worker/demo'],
   yaml: ['worker/policy', 'worker/cluster'],
-  'zod/mini': ['worker/attest', 'worker/policy', 'worker/routes'],
+  'zod/mini': ['worker/attest', 'worker/cluster', 'worker/policy', 'worker/routes'],
   'node:util': ['cli'],
 }
 
@@ -123,6 +137,12 @@ test('every arrow and every package is used', () => {
     ...Object.entries(PACKAGES).flatMap(([name, rooms]) => rooms.map((room) => `${room} → ${name}`)),
   ]
   expect(listed.filter((arrow) => !used.has(arrow))).toEqual([])
+})
+
+test('T-5: who makes the identities of the issuer itself, and who believes in them', () => {
+  const importers = files.filter((file) => importsOf(file).some((target) => target.endsWith('/internal_grant.ts')))
+  // `mint` asks whether a grant is one; everybody else who is here makes them.
+  expect(importers.sort()).toEqual(['worker/cluster/reviewer.ts', 'worker/mint.ts'])
 })
 
 test('only code that has to do with it knows what a Request or a Response is', () => {

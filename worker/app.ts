@@ -8,6 +8,7 @@ import { PATHS } from './oidc/discovery.ts'
 import { preflight, servePublicDocument } from './oidc/public_document.ts'
 import { Refusal } from './refusal.ts'
 import { type AdminDeps, getObjects, postApply } from './routes/admin.ts'
+import { attestK8sPsat } from './routes/k8s_psat.ts'
 import { adminError, methodNotAllowed, plainError } from './routes/respond.ts'
 import { structuredAuth } from './routes/structured_auth.ts'
 import { exchangeToken } from './routes/token.ts'
@@ -50,6 +51,7 @@ export function createApp(deps: AppDeps): Hono {
   }
   app.get(at(PATHS.adminObjects), ({ req }) => administer(getObjects(req.raw, deps)))
   post(at(PATHS.adminApply), ({ req }) => administer(postApply(req.raw, deps)))
+  post(at('/attest/k8s_psat'), ({ req }) => attestK8sPsat(req.raw, deps))
   // Answers as long as the process does; ready means that the signing keys are known.
   app.get('/healthz', (context) => context.text('ok\n'))
   app.get('/readyz', async (context) => {

@@ -5,6 +5,7 @@
 
 import type { Attestation } from './attest/attestation.ts'
 import { Refusal } from './refusal.ts'
+import type { SpiffeId } from './spiffe/id.ts'
 import type { JwtSvidClaims } from './spiffe/jwt_svid.ts'
 
 /** Writes one flat object as a line of JSON. */
@@ -21,6 +22,7 @@ export class Decision {
   #subjectToken: string | null = null
   #attestation: Attestation | null = null
   #issued: { registration: string; claims: JwtSvidClaims; kid: string; alg: string } | null = null
+  #agentId: SpiffeId | null = null
   #refusal: Refusal | null = null
 
   /** @param time seconds since the epoch */
@@ -41,6 +43,11 @@ export class Decision {
     this.#issued = { registration, claims, kid, alg }
   }
 
+  /** A node has been attested: nothing is issued, but it has been told who it is. */
+  agent(id: SpiffeId): void {
+    this.#agentId = id
+  }
+
   /**
    * @param error whatever was thrown; what is not a {@link Refusal} becomes one that says nothing
    * @returns the refusal to answer with
@@ -58,7 +65,7 @@ export class Decision {
       time: new Date(this.#time * 1000).toISOString(),
       id: this.id,
       door: this.#door,
-      decision: this.#refusal ? 'refused' : 'issued',
+      decision: this.#refusal ? 'refused' : this.#agentId ? 'attested' : 'issued',
       ...(this.#refusal && { reason: this.#refusal.reason, detail: this.#refusal.detail }),
       ...(this.#subjectToken !== null && { subject_token_sha256: await sha256Hex(this.#subjectToken) }),
       ...(attestation?.kind === 'oidc' && { attestor: attestation.attestor, subject: attestation.claims.sub }),
@@ -68,7 +75,9 @@ export class Decision {
         service_account: attestation.serviceAccount.name,
         service_account_uid: attestation.serviceAccount.uid,
         ...(attestation.pod && { pod: attestation.pod.name, pod_uid: attestation.pod.uid }),
+        ...(attestation.live && { live: true }),
       }),
+      ...(this.#agentId && { spiffe_id: this.#agentId.toString() }),
       ...(this.#issued && {
         registration: this.#issued.registration,
         spiffe_id: this.#issued.claims.sub,

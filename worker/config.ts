@@ -6,6 +6,8 @@
 import { formatKeyReference, type KeyReference, parseKeyReference } from '../keys/key_reference.ts'
 import type { KmsAccess } from '../keys/kms.ts'
 import { endpointUrlProblem } from './endpoint_url.ts'
+import type { HttpService } from './fetch_json.ts'
+import { isBindingName } from './policy/cluster.ts'
 import { compilePolicy, type ManifestObject, parseManifest } from './policy/manifest.ts'
 import type { ManifestContext, Policy } from './policy/policy.ts'
 import { SpiffeIdError, TrustDomain } from './spiffe/id.ts'
@@ -29,6 +31,8 @@ export interface Config {
   readonly policy: Policy
   /** What objects are judged by. */
   readonly context: ManifestContext
+  /** The bindings that records of clusters may name: services to reach an API server or a disk by, and secrets (T-10). */
+  readonly clusterBindings: ReadonlyMap<string, HttpService | string>
 }
 
 /** Thrown with everything that is wrong. Names variables, and repeats no secret. */
@@ -46,7 +50,7 @@ export class ConfigError extends Error {
 const MAX_SIGNING_KEYS = 20
 
 /**
- * @param env bindings; only those that are strings are looked at, an empty one counts as absent
+ * @param env bindings; an empty string counts as absent, and services only as `CLUSTER_…`
  * @param manifest YAML
  * @param mode what this entry point is for: the production entry refuses an environment that says otherwise
  * @throws ConfigError
@@ -91,11 +95,29 @@ export function parseConfig(env: object, manifest: string, mode: Mode): Config {
     if (problem) problems.push(`AWS_ENDPOINT_URL_KMS: ${problem}`)
   }
   // The manifest is judged by issuer and trust domain, so without them it has to wait its turn.
-  const context = trustDomain && issuer !== '' && !issuerProblem ? { trustDomain, issuer, allowLoopbackHttp } : null
+  const clusterBindings = readClusterBindings(variables)
+  const context =
+    trustDomain && issuer !== '' && !issuerProblem
+      ? { trustDomain, issuer, allowLoopbackHttp, bindings: clusterBindings }
+      : null
   const deployed = context && readManifest(manifest, context, problems)
   if (!trustDomain || !context || !deployed || problems.length > 0) throw new ConfigError(problems)
   const basePath = new URL(issuer).pathname.replace(/\/$/, '')
-  return Object.freeze({ mode, issuer, basePath, trustDomain, signingKeys, kms, ...deployed, context })
+  return Object.freeze({ mode, issuer, basePath, trustDomain, signingKeys, kms, ...deployed, context, clusterBindings })
+}
+
+function readClusterBindings(env: Readonly<Record<string, unknown>>): ReadonlyMap<string, HttpService | string> {
+  const bindings = new Map<string, HttpService | string>()
+  for (const [name, value] of Object.entries(env)) {
+    if (!isBindingName(name)) continue
+    if (typeof value === 'string' ? value !== '' : isHttpService(value))
+      bindings.set(name, value as HttpService | string)
+  }
+  return bindings
+}
+
+function isHttpService(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && typeof (value as { fetch?: unknown }).fetch === 'function'
 }
 
 /** @see [OpenID Connect Discovery §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata) */

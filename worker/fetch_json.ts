@@ -1,4 +1,4 @@
-/** The worker's only outbound HTTP besides KMS: one bounded GET of one JSON object. */
+/** The worker's only outbound HTTP besides KMS: one bounded request, and an answer of bounded size. */
 
 import { parseJsonObject } from './strict_json.ts'
 
@@ -11,7 +11,22 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 export type FetchErrorCode = 'unreachable' | 'timeout' | 'redirected' | 'status' | 'too_large' | 'not_json'
 
-/** Thrown by {@link fetchJson}. Never holds any of the answer. */
+/** What requests can be sent through: a binding of the platform that reaches one service. */
+export interface HttpService {
+  fetch(url: string, init: RequestInit): Promise<Response>
+}
+
+export interface FetchOptions {
+  /** When to give up; the usual time from now if this is the only request there is to make. */
+  readonly signal?: AbortSignal | undefined
+  /** What reaches the host; null is the public internet. */
+  readonly through?: HttpService | null | undefined
+  readonly bearer?: string | undefined
+  /** What to POST, as JSON. Without it the request is a GET. */
+  readonly post?: object | undefined
+}
+
+/** Thrown by {@link fetchJson}. Never holds any of the request or answer. */
 export class FetchError extends Error {
   override readonly name = 'FetchError'
   readonly code: FetchErrorCode
@@ -27,31 +42,44 @@ export class FetchError extends Error {
 
 /**
  * @param url an endpoint from configuration, or one that such an endpoint named and that has been checked
- * @param signal when to give up; the usual time from now if this is the only fetch there is to make
- * @returns the object that a 200 answer holds
+ * @returns the object that a 200 answer holds, or the 201 to a POST
  * @throws FetchError: no redirect is followed, and an answer must be complete in time and within 1 MiB
  */
-export async function fetchJson(
-  url: string,
-  signal: AbortSignal = AbortSignal.timeout(FETCH_TIMEOUT_MS),
-): Promise<Record<string, unknown>> {
-  let response: Response
-  let text: string
-  try {
-    response = await fetch(url, { headers: { accept: 'application/json' }, redirect: 'manual', signal })
-    if (response.status !== 200) {
-      await response.body?.cancel()
-      throw new FetchError(response.status >= 300 && response.status < 400 ? 'redirected' : 'status', response.status)
-    }
-    text = await readText(response)
-  } catch (error) {
-    if (error instanceof FetchError) throw error
-    throw new FetchError(signal.aborted ? 'timeout' : 'unreachable')
-  }
+export async function fetchJson(url: string, options: FetchOptions = {}): Promise<Record<string, unknown>> {
+  const text = await fetchText(url, options)
   try {
     return parseJsonObject(text)
   } catch {
     throw new FetchError('not_json', 200)
+  }
+}
+
+/**
+ * @returns the same as text, whatever it is
+ * @throws FetchError, as {@link fetchJson} does; `not_json` is text that is no UTF-8
+ */
+export async function fetchText(url: string, options: FetchOptions = {}): Promise<string> {
+  const { signal = AbortSignal.timeout(FETCH_TIMEOUT_MS), through, bearer, post } = options
+  const init: RequestInit = {
+    headers: {
+      accept: 'application/json',
+      ...(bearer !== undefined && { authorization: `Bearer ${bearer}` }),
+      ...(post && { 'content-type': 'application/json' }),
+    },
+    ...(post && { method: 'POST', body: JSON.stringify(post) }),
+    redirect: 'manual',
+    signal,
+  }
+  try {
+    const response = await (through ? through.fetch(url, init) : fetch(url, init))
+    if (response.status !== 200 && !(post && response.status === 201)) {
+      await response.body?.cancel()
+      throw new FetchError(response.status >= 300 && response.status < 400 ? 'redirected' : 'status', response.status)
+    }
+    return await readText(response)
+  } catch (error) {
+    if (error instanceof FetchError) throw error
+    throw new FetchError(signal.aborted ? 'timeout' : 'unreachable')
   }
 }
 

@@ -5,6 +5,7 @@ import type { Hono } from 'hono'
 import { createApp } from './app.ts'
 import { Administrators } from './attest/administrators.ts'
 import { KeyClaims } from './attest/cluster_keys.ts'
+import { KubernetesApi } from './cluster/kubernetes_api.ts'
 import { type Config, ConfigError } from './config.ts'
 import { Refusal } from './refusal.ts'
 import { plainError } from './routes/respond.ts'
@@ -42,36 +43,36 @@ export function createService(
 }
 
 function createDeps(config: Config, env: Env) {
-  const { mode, issuer, trustDomain, manifest, context, signingKeys, kms } = config
-  const outside = { now, waitUntil, log }
-  const policyState = () => env.POLICY_STATE.getByName(POLICY_STATE_NAME)
+  const { mode, issuer, trustDomain, manifest, context, signingKeys, kms, clusterBindings: bindings } = config
+  const outside = { now, waitUntil, log, allowLoopbackHttp: context.allowLoopbackHttp }
   const stamp = { mode, issuer, trustDomain: trustDomain.name }
+  const keyRing = new KeyRing({
+    ...outside,
+    stamp,
+    references: signingKeys,
+    kms,
+    keyState: () => env.KEY_STATE.getByName(KEY_STATE_NAME),
+  })
+  const policyState = () => env.POLICY_STATE.getByName(POLICY_STATE_NAME)
   return {
     ...outside,
     config,
     issuer,
     context,
-    administrators: new Administrators(config.policy.admins, issuer, {
-      ...outside,
-      allowLoopbackHttp: context.allowLoopbackHttp,
-    }),
+    administrators: new Administrators(config.policy.admins, issuer, outside),
     policyState,
     policyRing: new PolicyRing({
       ...outside,
       stamp,
       manifest,
       context,
-      allowLoopbackHttp: context.allowLoopbackHttp,
       claims: new KeyClaims(),
+      api: (cluster) =>
+        cluster.connection &&
+        new KubernetesApi(cluster, cluster.connection, { ...outside, issuer, trustDomain, keyRing, bindings }),
       policyState,
     }),
-    keyRing: new KeyRing({
-      ...outside,
-      stamp,
-      references: signingKeys,
-      kms,
-      keyState: () => env.KEY_STATE.getByName(KEY_STATE_NAME),
-    }),
+    keyRing,
   }
 }
 

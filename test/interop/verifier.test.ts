@@ -171,6 +171,7 @@ describe.skipIf(missing('go'))('the verifier, and the real ones', () => {
       log: () => {},
       allowLoopbackHttp: false,
       claims: new KeyClaims(),
+      api: () => null,
     })
     return (token) =>
       ours.attest(token, 'token', now()).then(

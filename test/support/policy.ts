@@ -11,7 +11,17 @@ import { POD } from './cluster.ts'
 export const ISSUER = 'https://issuer.example.org'
 export const TRUST_DOMAIN = TrustDomain.parse('example.org')
 
-export const CONTEXT = { issuer: ISSUER, trustDomain: TRUST_DOMAIN, allowLoopbackHttp: false }
+/** What a platform could have bound: services, and a secret. */
+const BINDINGS = new Map<string, unknown>([
+  ['CLUSTER_EAST', {}],
+  ['CLUSTER_WEST', {}],
+  ['CLUSTER_DISK', {}],
+  // There is none, and nobody has noticed.
+  ['CLUSTER_OTHER', {}],
+  ['CLUSTER_TOKEN', 'secret'],
+])
+
+export const CONTEXT = { issuer: ISSUER, trustDomain: TRUST_DOMAIN, allowLoopbackHttp: false, bindings: BINDINGS }
 
 /** JSON is YAML, so objects make a manifest. */
 export function manifest(...objects: readonly object[]): string {

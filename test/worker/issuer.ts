@@ -7,6 +7,7 @@ import { readKeySet } from '../../keys/key_set.ts'
 import { type AppDeps, createApp } from '../../worker/app.ts'
 import { Administrators } from '../../worker/attest/administrators.ts'
 import { KeyClaims } from '../../worker/attest/cluster_keys.ts'
+import { KubernetesApi } from '../../worker/cluster/kubernetes_api.ts'
 import { parseConfig } from '../../worker/config.ts'
 import { parseJwt } from '../../worker/jwt.ts'
 import { KeyRing } from '../../worker/state/key_ring.ts'
@@ -85,11 +86,21 @@ export class TestIssuer {
       ...variables,
     }
     const config = parseConfig(environment, manifest(...objects), 'development')
-    const { mode, issuer, trustDomain, manifest: deployed, context, signingKeys, kms } = config
+    const {
+      mode,
+      issuer,
+      trustDomain,
+      manifest: deployed,
+      context,
+      signingKeys,
+      kms,
+      clusterBindings: bindings,
+    } = config
     const outside = { now: clock.now, waitUntil: background.waitUntil, log: book.log, allowLoopbackHttp: false }
     const stamp = { mode, issuer, trustDomain: trustDomain.name }
     const keyState = newKeyState()
     const policyState = newPolicyState()
+    const keyRing = new KeyRing({ ...outside, stamp, references: signingKeys, kms, keyState: () => keyState })
     this.deps = {
       ...outside,
       config,
@@ -103,15 +114,12 @@ export class TestIssuer {
         manifest: deployed,
         context,
         claims: new KeyClaims(),
+        api: (cluster) =>
+          cluster.connection &&
+          new KubernetesApi(cluster, cluster.connection, { ...outside, issuer, trustDomain, keyRing, bindings }),
         policyState: () => policyState,
       }),
-      keyRing: new KeyRing({
-        ...outside,
-        stamp,
-        references: signingKeys,
-        kms,
-        keyState: () => keyState,
-      }),
+      keyRing,
       ...deps,
     }
     this.app = createApp(this.deps)

@@ -5,25 +5,20 @@ import type { Cluster } from '../policy/cluster.ts'
 import type { OidcAttestor } from '../policy/oidc_attestor.ts'
 import { Refusal } from '../refusal.ts'
 import type { Attestation, Door } from './attestation.ts'
-import type { ClusterKeysDeps } from './cluster_keys.ts'
 import { IGNORED_HEADER, OidcIssuer } from './oidc.ts'
-import { ServiceAccountAttestor } from './service_account.ts'
+import { ServiceAccountAttestor, type ServiceAccountAttestorDeps } from './service_account.ts'
 
 export class Attestors {
-  readonly #serviceAccounts: ServiceAccountAttestor
+  readonly serviceAccounts: ServiceAccountAttestor
   readonly #oidc: ReadonlyMap<unknown, OidcIssuer>
 
   /** @param previous whose keys are kept for records that have not changed */
   constructor(
     { clusters, attestors }: { clusters: ReadonlyMap<string, Cluster>; attestors: ReadonlyMap<string, OidcAttestor> },
-    deps: ClusterKeysDeps,
+    deps: ServiceAccountAttestorDeps,
     previous?: Attestors,
   ) {
-    this.#serviceAccounts = new ServiceAccountAttestor(
-      clusters.values(),
-      deps,
-      previous ? previous.#serviceAccounts : undefined,
-    )
+    this.serviceAccounts = new ServiceAccountAttestor(clusters.values(), deps, previous?.serviceAccounts)
     this.#oidc = new Map(
       [...attestors.values()].map((attestor) => {
         const before = previous ? previous.#oidc.get(attestor.issuer) : undefined
@@ -41,7 +36,7 @@ export class Attestors {
   async attest(token: string, door: Door, now: number): Promise<Attestation> {
     // Read twice only where there are such attestors at all.
     const oidc = this.#oidc.size === 0 ? undefined : this.#oidc.get(issuerOf(token))
-    if (!oidc) return this.#serviceAccounts.attest(token, door, now)
+    if (!oidc) return this.serviceAccounts.attest(token, door, now)
     try {
       return await oidc.attest(token, door, now)
     } catch (error) {

@@ -7,6 +7,7 @@
 
 import type { AlgorithmName } from '../../keys/algorithms.ts'
 import { type IssuerKey, type KeySet, KeySetError, keyMark, readKeySet } from '../../keys/key_set.ts'
+import { type KubernetesApi, KubernetesApiError } from '../cluster/kubernetes_api.ts'
 import { FETCH_TIMEOUT_MS, FetchError } from '../fetch_json.ts'
 import { discoverJwksUri, fetchJwks } from '../oidc/relying_party.ts'
 import type { Cluster } from '../policy/cluster.ts'
@@ -81,13 +82,16 @@ export type KeyOwner = Pick<Cluster, 'name' | 'issuer' | 'keySource'>
 export class ClusterKeys {
   readonly #cluster: KeyOwner
   readonly #deps: ClusterKeysDeps
+  readonly #api: KubernetesApi | null
   readonly #refreshing = new SharedCall<void>()
   #set: { readonly keys: KeySet; readonly fetchedAt: number } | null = null
   #attemptedAt = Number.NEGATIVE_INFINITY
 
-  constructor(cluster: KeyOwner, deps: ClusterKeysDeps) {
+  /** @param api of the cluster, where its keys are to be had nowhere else */
+  constructor(cluster: KeyOwner, deps: ClusterKeysDeps, api: KubernetesApi | null = null) {
     this.#cluster = cluster
     this.#deps = deps
+    this.#api = api
     // What a former record of that name has claimed, it has claimed with other keys.
     deps.claims.retain(cluster.name, [])
     // What is written into a record is that cluster's, whoever comes first with another set (T-3).
@@ -144,8 +148,8 @@ export class ClusterKeys {
       if (keySource.from !== 'inline') this.#deps.claims.retain(name, marks)
       this.#set = { keys, fetchedAt: this.#deps.now() }
     } catch (error) {
-      const known = error instanceof FetchError || error instanceof KeySetError
-      const reason = known ? error.message : 'internal'
+      const known = [FetchError, KubernetesApiError, KeySetError].some((kind) => error instanceof kind)
+      const reason = known ? (error as Error).message : 'internal'
       this.#deps.log({ event: 'cluster_keys_refused', cluster: this.#cluster.name, reason })
     } finally {
       this.#attemptedAt = this.#deps.now()
@@ -157,6 +161,10 @@ export class ClusterKeys {
     if (keySource.from === 'inline') return keySource.keys
     // One deadline for both steps: who has joined this call waits for one (T-18).
     const signal = AbortSignal.timeout(FETCH_TIMEOUT_MS)
+    if (keySource.from === 'connection') {
+      if (!this.#api) throw new KeySetError('there is no connection to ask for keys')
+      return this.#api.getJwks(signal)
+    }
     if (keySource.from === 'url') return fetchJwks(keySource.url, signal)
     return fetchJwks(await discoverJwksUri(issuer, this.#deps.allowLoopbackHttp, signal), signal)
   }

@@ -1,19 +1,23 @@
 /**
- * Attests a pod by its projected service account token, offline: with the cluster's public keys and nothing else.
+ * Attests a pod by its projected service account token: offline, with the cluster's public keys and nothing else, and
+ * then, where the cluster's record asks for it, by its API server's word.
  *
- * What this cannot see is a pod or service account that has been deleted since; the token's own end bounds that (D6).
+ * What offline verification cannot see is a pod or service account that has been deleted since; the token's own end bounds
+ * that (D6).
  *
  * @see [Service account tokens](https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#bound-service-account-tokens)
  */
 
 import * as z from 'zod/mini'
-import { verifyCompact } from '../../keys/jws.ts'
+import { type UnverifiedJws, verifyCompact } from '../../keys/jws.ts'
+import type { KubernetesApi } from '../cluster/kubernetes_api.ts'
 import { checkTimes, JwtError, parseAudience, parseJwt } from '../jwt.ts'
 import type { Cluster } from '../policy/cluster.ts'
 import { Refusal } from '../refusal.ts'
 import { attested, type Door, type PodAttestation } from './attestation.ts'
 import { ClusterKeys, type ClusterKeysDeps } from './cluster_keys.ts'
 import { podSelectors } from './selectors.ts'
+import { type TokenFacts, TokenReviews } from './token_review.ts'
 
 const Name = z.string().check(z.minLength(1))
 
@@ -29,30 +33,39 @@ const ServiceAccountClaims = z.object({
   }),
 })
 
-interface Candidate {
+/** One cluster, with what it takes to believe its tokens. */
+export interface TokenSource {
   readonly cluster: Cluster
   readonly keys: ClusterKeys
+  /** null where the record names no API server. */
+  readonly reviews: TokenReviews | null
+}
+
+/** What the outside world is to this module. */
+export interface ServiceAccountAttestorDeps extends ClusterKeysDeps {
+  /** @returns the means to call the cluster's API, or null where its record has no connection */
+  api(cluster: Cluster): KubernetesApi | null
 }
 
 export class ServiceAccountAttestor {
-  readonly #byIssuer = new Map<string, Candidate[]>()
+  readonly #byName = new Map<string, TokenSource>()
+  readonly #byIssuer = new Map<string, TokenSource[]>()
 
-  /** @param previous whose keys are kept for clusters that have not changed */
-  constructor(clusters: Iterable<Cluster>, deps: ClusterKeysDeps, previous?: ServiceAccountAttestor) {
+  /** @param previous whose keys and reviews are kept for clusters whose records have not changed */
+  constructor(clusters: Iterable<Cluster>, deps: ServiceAccountAttestorDeps, previous?: ServiceAccountAttestor) {
     for (const cluster of clusters) {
-      const candidate = { cluster, keys: previous?.keysOf(cluster) ?? new ClusterKeys(cluster, deps) }
+      const before = previous?.source(cluster.name)
+      const source = before && isDeepEqual(before.cluster, cluster) ? before : makeSource(cluster, deps)
+      this.#byName.set(cluster.name, source)
       const sharing = this.#byIssuer.get(cluster.issuer)
-      if (sharing) sharing.push(candidate)
-      else this.#byIssuer.set(cluster.issuer, [candidate])
+      if (sharing) sharing.push(source)
+      else this.#byIssuer.set(cluster.issuer, [source])
     }
   }
 
-  /** @returns the keys of a cluster, if its record says the same of where they are */
-  keysOf({ issuer, name, keySource, connection }: Cluster): ClusterKeys | undefined {
-    const same = ({ cluster }: Candidate) =>
-      cluster.name === name &&
-      JSON.stringify([cluster.keySource, cluster.connection]) === JSON.stringify([keySource, connection])
-    return this.#byIssuer.get(issuer)?.find(same)?.keys
+  /** @returns the cluster of that name, for the doors at which the request names one */
+  source(name: string): TokenSource | null {
+    return this.#byName.get(name) ?? null
   }
 
   /**
@@ -61,60 +74,118 @@ export class ServiceAccountAttestor {
    * @throws Refusal
    */
   async attest(token: string, door: Door, now: number): Promise<PodAttestation> {
-    try {
-      return await this.#attest(token, door, now)
-    } catch (error) {
-      if (!(error instanceof JwtError)) throw error
-      // A service account token has no more than these, so the names meet those of the refusals.
-      throw new Refusal(`token_${error.code as Exclude<JwtError['code'], 'subject' | 'trust_domain'>}`, error.message)
-    }
-  }
-
-  async #attest(token: string, door: Door, now: number): Promise<PodAttestation> {
-    const jws = parseJwt(token)
-    const { cluster, keys } = this.#selectCluster(jws.payload)
-    const key = await keys.find(jws.header.kid)
-    if (!key) throw new JwtError('key')
-    if (!(await verifyCompact(jws, key))) throw new JwtError('signature')
-    const { expiresAt } = checkTimes(jws.payload, now)
-    const { data: claims } = ServiceAccountClaims.safeParse(jws.payload)
-    if (!claims) throw new Refusal('token_claims', 'not the claims of a bound service account token')
-    const { namespace, serviceaccount, pod = null, node = null } = claims['kubernetes.io']
-    if (claims.sub !== `system:serviceaccount:${namespace}:${serviceaccount.name}`)
-      throw new Refusal('token_claims', 'sub and kubernetes.io name different service accounts')
-    if (!pod && cluster.requireBoundPod) throw new Refusal('token_unbound', 'bound to no pod')
-    if (expiresAt - claims.iat > cluster.maxTokenLifetimeSeconds)
-      throw new Refusal('token_lifetime', `made to live more than ${cluster.maxTokenLifetimeSeconds} s`)
-    keys.prove(key)
+    const { source, jws } = refusing(() => {
+      const unverified = parseJwt(token)
+      return { source: this.#select(unverified.payload), jws: unverified }
+    })
+    const { cluster, reviews } = source
+    const facts = await verifyServiceAccountToken(jws, source, cluster.requireBoundPod, now)
+    const live = reviews !== null && cluster.liveness === 'tokenReview'
+    const pod = live ? await reviews.review(token, facts) : null
     return attested({
+      ...facts,
       kind: 'pod',
       door,
       cluster: cluster.name,
-      namespace,
-      serviceAccount: serviceaccount,
-      pod,
-      node: node && { name: node.name, uid: node.uid ?? null },
       selectors: podSelectors({
-        namespace,
-        serviceAccountName: serviceaccount.name,
-        pod,
-        nodeName: node?.name ?? null,
+        namespace: facts.namespace,
+        serviceAccountName: facts.serviceAccount.name,
+        pod: facts.pod,
+        nodeName: pod?.nodeName ?? facts.node?.name ?? null,
+        ...(pod && { podLabels: pod.labels }),
       }),
-      live: false,
-      expiresAt,
+      live,
     })
+  }
+
+  /**
+   * Asks the API server about a workload that has been attested offline, because its registration wants it to be alive.
+   *
+   * @throws Refusal
+   */
+  async confirm(token: string, attestation: PodAttestation): Promise<void> {
+    const reviews = this.#byName.get(attestation.cluster)?.reviews
+    if (!reviews) throw new Refusal('cluster_api_unavailable', `cluster ${attestation.cluster} has no connection`)
+    await reviews.review(token, attestation)
   }
 
   /**
    * Issuer and audience together select one record, and only its keys are tried (T-3). Every audience of the token must
    * be that record's: a token that is also good elsewhere could have come from there.
    */
-  #selectCluster({ iss, aud }: Readonly<Record<string, unknown>>): Candidate {
+  #select({ iss, aud }: Readonly<Record<string, unknown>>): TokenSource {
     const sharing = typeof iss === 'string' ? this.#byIssuer.get(iss) : undefined
     if (!sharing) throw new JwtError('issuer')
     const audience = parseAudience(aud)
-    const candidate = sharing.find(({ cluster }) => audience.every((value) => cluster.audiences.includes(value)))
-    if (!candidate) throw new JwtError('audience')
-    return candidate
+    const source = sharing.find(({ cluster }) => audience.every((value) => cluster.audiences.includes(value)))
+    if (!source) throw new JwtError('audience')
+    return source
   }
+}
+
+function makeSource(cluster: Cluster, deps: ServiceAccountAttestorDeps): TokenSource {
+  const api = deps.api(cluster)
+  return {
+    cluster,
+    keys: new ClusterKeys(cluster, deps, api),
+    reviews: api && new TokenReviews(cluster, api, deps),
+  }
+}
+
+/** Records are plain data, made by one function, so their members are in one order. */
+function isDeepEqual(one: Cluster, other: Cluster): boolean {
+  return JSON.stringify(one) === JSON.stringify(other)
+}
+
+/**
+ * The offline half, for a token whose cluster is known. Its issuer and audience have been compared by then: they are how
+ * the cluster was found.
+ *
+ * @param now seconds since the epoch
+ * @throws Refusal
+ */
+export async function verifyServiceAccountToken(
+  jws: UnverifiedJws,
+  { cluster, keys }: TokenSource,
+  requireBoundPod: boolean,
+  now: number,
+): Promise<TokenFacts & { readonly expiresAt: number }> {
+  const key = await keys.find(jws.header.kid)
+  if (!key) throw refusal('key')
+  if (!(await verifyCompact(jws, key))) throw refusal('signature')
+  const { expiresAt } = refusing(() => checkTimes(jws.payload, now))
+  const { data: claims } = ServiceAccountClaims.safeParse(jws.payload)
+  if (!claims) throw new Refusal('token_claims', 'not the claims of a bound service account token')
+  const { namespace, serviceaccount, pod = null, node = null } = claims['kubernetes.io']
+  if (claims.sub !== `system:serviceaccount:${namespace}:${serviceaccount.name}`)
+    throw new Refusal('token_claims', 'sub and kubernetes.io name different service accounts')
+  if (!pod && requireBoundPod) throw new Refusal('token_unbound', 'bound to no pod')
+  if (expiresAt - claims.iat > cluster.maxTokenLifetimeSeconds)
+    throw new Refusal('token_lifetime', `made to live more than ${cluster.maxTokenLifetimeSeconds} s`)
+  keys.prove(key)
+  return {
+    namespace,
+    serviceAccount: serviceaccount,
+    pod,
+    node: node && { name: node.name, uid: node.uid ?? null },
+    expiresAt,
+  }
+}
+
+/** @throws Refusal in the place of a JwtError */
+export function refusing<T>(check: () => T): T {
+  try {
+    return check()
+  } catch (error) {
+    if (!(error instanceof JwtError)) throw error
+    throw refusal(error.code)
+  }
+}
+
+/** A service account token has no more than these codes, so the names meet those of the refusals. */
+function refusal(code: JwtError['code']): Refusal {
+  return new Refusal(
+    `token_${code as Exclude<JwtError['code'], 'subject' | 'trust_domain'>}`,
+    new JwtError(code).message,
+  )
 }

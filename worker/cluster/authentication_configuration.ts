@@ -10,6 +10,7 @@
 import { stringify } from 'yaml'
 import type { Cluster } from '../policy/cluster.ts'
 import type { TrustDomain } from '../spiffe/id.ts'
+import { reviewerAudience, reviewerId, reviewerUsername, reviewsItself } from './reviewer.ts'
 
 export const API_VERSIONS = ['v1', 'v1beta1'] as const
 export type ApiVersion = (typeof API_VERSIONS)[number]
@@ -29,6 +30,10 @@ export function renderAuthenticationConfiguration(
   apiVersion: ApiVersion,
   mapping: Mapping,
 ): string {
+  const audiences = [
+    ...cluster.apiServerAudiences,
+    ...(reviewsItself(cluster) ? [reviewerAudience(issuer, cluster.name)] : []),
+  ]
   const configuration = {
     apiVersion: `apiserver.config.k8s.io/${apiVersion}`,
     kind: 'AuthenticationConfiguration',
@@ -37,11 +42,11 @@ export function renderAuthenticationConfiguration(
         issuer: {
           url: issuer,
           ...(cluster.certificateAuthority !== null && { certificateAuthority: cluster.certificateAuthority }),
-          audiences: cluster.apiServerAudiences,
-          ...(cluster.apiServerAudiences.length > 1 && { audienceMatchPolicy: 'MatchAny' }),
+          audiences,
+          ...(audiences.length > 1 && { audienceMatchPolicy: 'MatchAny' }),
         },
         claimMappings:
-          mapping === 'sub' ? { username: { claim: 'sub', prefix: '' } } : serviceAccountMappings(trustDomain),
+          mapping === 'sub' ? { username: { claim: 'sub', prefix: '' } } : serviceAccountMappings(trustDomain, cluster),
         userValidationRules: [...(mapping === 'sub' ? [trustDomainRule(trustDomain)] : []), ...USER_VALIDATION_RULES],
       },
     ],
@@ -78,19 +83,23 @@ function trustDomainRule(trustDomain: TrustDomain) {
 /**
  * `…/ns/<ns>/sa/<sa>` becomes `spiffe:serviceaccount:<ns>:<sa>` in the groups `spiffe:serviceaccounts` and
  * `spiffe:serviceaccounts:<ns>`, and the same with `cluster:<cluster>:` in it for IDs that name a cluster. An ID of any
- * other shape gets an empty username, which the API server refuses (T-2).
+ * other shape gets an empty username, which the API server refuses (T-2). The one exception is the worker itself, at the
+ * one cluster where it reviews tokens: it is `spiffe:spiffe-edge:reviewer:<cluster>`, in no group.
  */
-function serviceAccountMappings(trustDomain: TrustDomain) {
+function serviceAccountMappings(trustDomain: TrustDomain, cluster: Cluster) {
   const prefix = `^spiffe://${trustDomain.name.replaceAll('.', '[.]')}`
   const serviceAccount = '/ns/[a-z0-9.-]+/sa/[a-z0-9.-]+$'
   const plain = `claims.sub.matches('${prefix}${serviceAccount}')`
   const clustered = `claims.sub.matches('${prefix}/cluster/[a-z0-9-]+${serviceAccount}')`
   // `spiffe:`, ``, the trust domain and `ns` or `cluster` come before.
   const part = (index: number) => `claims.sub.split('/')[${index}]`
+  const reviewer = reviewsItself(cluster)
+    ? `claims.sub == '${reviewerId(trustDomain, cluster.name)}' ? '${reviewerUsername(cluster.name)}' : `
+    : ''
   return {
     username: {
       expression:
-        `${plain} ? 'spiffe:serviceaccount:' + ${part(4)} + ':' + ${part(6)} : ` +
+        `${reviewer}${plain} ? 'spiffe:serviceaccount:' + ${part(4)} + ':' + ${part(6)} : ` +
         `${clustered} ? 'spiffe:cluster:' + ${part(4)} + ':serviceaccount:' + ${part(6)} + ':' + ${part(8)} : ''`,
     },
     groups: {

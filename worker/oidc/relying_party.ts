@@ -20,7 +20,7 @@ export async function discoverJwksUri(
   allowLoopbackHttp: boolean,
   signal?: AbortSignal,
 ): Promise<string> {
-  const document = await fetchJson(`${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`, signal)
+  const document = await fetchJson(`${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`, { signal })
   if (document.issuer !== issuer) throw new KeySetError('the discovery document is of another issuer')
   const { jwks_uri: url } = document
   if (typeof url !== 'string' || endpointUrlProblem(url, allowLoopbackHttp) !== null)
@@ -35,7 +35,7 @@ export async function discoverJwksUri(
  * @throws FetchError, KeySetError
  */
 export async function fetchJwks(url: string, signal?: AbortSignal): Promise<readonly unknown[]> {
-  const { keys } = await fetchJson(url, signal)
+  const { keys } = await fetchJson(url, { signal })
   if (!Array.isArray(keys)) throw new KeySetError('the JWKS has no keys member')
   return keys
 }

@@ -44,8 +44,14 @@ const LabelKey = z
     ),
   )
 
-/** Names of bindings that a record may use. No other binding of the worker can be reached by one (T-10). */
-const BindingName = z.string().check(z.regex(/^CLUSTER_[A-Z0-9_]{1,56}$/, 'not CLUSTER_…'))
+const BINDING_NAME = /^CLUSTER_[A-Z0-9_]{1,56}$/
+
+/** Whether records may use a binding of that name. No other binding of the worker can be reached by one (T-10). */
+export function isBindingName(name: string): boolean {
+  return BINDING_NAME.test(name)
+}
+
+const BindingName = z.string().check(z.regex(BINDING_NAME, 'not CLUSTER_…'))
 
 /** How the worker shows the API server who it is (D5). */
 const ReviewerManifest = z.union([

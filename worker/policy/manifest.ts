@@ -85,6 +85,9 @@ export function compilePolicy(objects: readonly SourcedObject[], context: Manife
     if (typeof source === 'object') continue
     if (names.has(title)) problems.push(`${title}: the name is taken`)
     names.add(title)
+    // A host that is named at run time never gets to see a token of ours (T-10).
+    if (object.kind === 'Cluster' && source !== 'manifest' && object.spec.connection && !object.spec.connection.binding)
+      problems.push(`${title}: spec.connection: needs a binding, but in the deployed manifest`)
     if (object.kind === 'Admin' && source !== 'manifest') problems.push(`${title}: only in the deployed manifest`)
   }
 

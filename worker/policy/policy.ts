@@ -39,6 +39,8 @@ export interface ManifestContext {
   readonly issuer: string
   /** Whether a cluster's keys may be fetched over http from this machine: in development only. */
   readonly allowLoopbackHttp: boolean
+  /** What of the platform's a cluster's record may name: services, and secrets as texts (T-10). */
+  readonly bindings: ReadonlyMap<string, unknown>
 }
 
 export function audiencesOf(clusters: Iterable<Cluster>, attestors: Iterable<OidcAttestor>): KnownAudiences {
@@ -118,10 +120,26 @@ function checkCluster(cluster: Cluster, context: ManifestContext): string[] {
   })
   if (connection && problems.length === 0 && new URL(connection.url).pathname !== '/')
     problems.push('spec.connection.url: has a path')
+  problems.push(...checkBindings(cluster, context))
   if (!connection) problems.push(...whatNeedsConnection(cluster).map((field) => `${field}: needs spec.connection`))
+  if (keySource.from === 'connection' && cluster.reviewer.by === 'client')
+    problems.push('spec.jwks.connection: needs a reviewer other than client, who has no token to be verified with yet')
   if (cluster.audiences.length === 0 && cluster.serviceAccountAllowList.length === 0)
     problems.push('spec.audiences: is empty, which is for node attestation: needs spec.serviceAccountAllowList')
   return problems
+}
+
+/** @returns where a record names a binding that there is not, or not of that kind */
+function checkBindings({ connection, reviewer }: Cluster, { bindings }: ManifestContext): string[] {
+  const needed: [field: string, binding: string, kind: 'service' | 'secret'][] = []
+  if (connection && connection.binding !== null) needed.push(['spec.connection.binding', connection.binding, 'service'])
+  if (reviewer.by === 'file') needed.push(['spec.reviewer.file.binding', reviewer.binding, 'service'])
+  if (reviewer.by === 'secret') needed.push(['spec.reviewer.secret', reviewer.binding, 'secret'])
+  return needed.flatMap(([field, binding, kind]) => {
+    const value = bindings.get(binding)
+    if (value === undefined) return [`${field}: there is no binding ${binding}`]
+    return (typeof value === 'string') === (kind === 'secret') ? [] : [`${field}: ${binding} is no ${kind}`]
+  })
 }
 
 function whatNeedsConnection({ keySource, liveness, serviceAccountAllowList }: Cluster): string[] {

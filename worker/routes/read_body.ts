@@ -1,4 +1,4 @@
-/** Reads what a request holds, with every bound; a form with every strictness that RFC 6749 asks for. */
+/** Reads a form, with every bound and every strictness that RFC 6749 asks for; and JSON, with the same bounds. */
 
 import { Refusal } from '../refusal.ts'
 import { parseJsonObject } from '../strict_json.ts'
@@ -7,7 +7,6 @@ import { parseJsonObject } from '../strict_json.ts'
 const MAX_BODY_BYTES = 64 * 1024
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
-const JSON_TYPE = /^application\/json(?:\s*;\s*charset="?utf-8"?)?\s*$/i
 const FORM = /^application\/x-www-form-urlencoded(?:\s*;\s*charset="?utf-8"?)?\s*$/i
 
 /**
@@ -24,7 +23,7 @@ export async function readForm(
   if (request.url.includes('?')) throw new Refusal('request_malformed', 'has a query')
   const form = new Map<string, string[]>()
   // The `&` keeps a question mark at the beginning, which would otherwise be taken off as that of a URL.
-  for (const [name, value] of new URLSearchParams(`&${await readText(request, MAX_BODY_BYTES)}`)) {
+  for (const [name, value] of new URLSearchParams(`&${await readText(request, MAX_BODY_BYTES, 'request_malformed')}`)) {
     if (value === '') continue
     const values = form.get(name)
     if (!values) form.set(name, [value])
@@ -34,29 +33,39 @@ export async function readForm(
   return form
 }
 
+const JSON_TYPE = /^application\/json(?:\s*;\s*charset="?utf-8"?)?\s*$/i
+
 /**
  * @param maxBytes of the body
- * @returns the one JSON object that the body is
+ * @returns the object that the body is
  * @throws Refusal
  */
-export async function readJson(request: Request, maxBytes: number): Promise<Record<string, unknown>> {
-  if (!JSON_TYPE.test(request.headers.get('content-type') ?? '')) throw new Refusal('request_malformed', 'not JSON')
-  const text = await readText(request, maxBytes)
+export async function readJson(
+  request: Request,
+  maxBytes: number = MAX_BODY_BYTES,
+): Promise<Readonly<Record<string, unknown>>> {
+  if (!JSON_TYPE.test(request.headers.get('content-type') ?? '')) throw new Refusal('json_malformed', 'not JSON')
+  if (request.url.includes('?')) throw new Refusal('json_malformed', 'has a query')
+  const text = await readText(request, maxBytes, 'json_malformed')
   try {
     return parseJsonObject(text)
   } catch {
-    throw new Refusal('request_malformed', 'not one JSON object')
+    throw new Refusal('json_malformed', 'not one JSON object')
   }
 }
 
-async function readText(request: Request, maxBytes: number): Promise<string> {
+async function readText(
+  request: Request,
+  maxBytes: number,
+  malformed: 'request_malformed' | 'json_malformed',
+): Promise<string> {
   const declared = request.headers.get('content-length')
   if (declared !== null && Number(declared) > maxBytes) throw new Refusal('request_too_large', 'by its content-length')
   try {
     // A body is never longer than it was declared to be, and reading it in one piece costs a fraction.
     return decoder.decode(declared === null ? await readBounded(request.body, maxBytes) : await request.arrayBuffer())
   } catch (error) {
-    throw error instanceof Refusal ? error : new Refusal('request_malformed', 'not UTF-8, or broken off')
+    throw error instanceof Refusal ? error : new Refusal(malformed, 'not UTF-8, or broken off')
   }
 }
 

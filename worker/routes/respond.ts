@@ -11,6 +11,7 @@ interface WireError {
     | 'invalid_scope'
     | 'invalid_target'
     | 'unsupported_grant_type'
+    | 'access_denied'
     | 'server_error'
     | 'access_denied'
     | 'invalid_token'
@@ -71,6 +72,30 @@ const WIRE: Readonly<Record<RefusalReason, WireError>> = {
   token_unbound: request('the subject token is bound to no pod'),
   cluster_keys_unavailable: unavailable('the keys of the cluster cannot be had at the moment'),
 
+  token_not_live: request('the API server of the cluster does not take the subject token, or no longer'),
+  pod_gone: request('the pod that the subject token is bound to is gone'),
+  pod_replaced: request('the pod that the subject token is bound to has been replaced by another'),
+  node_unknown: request('the pod is on no node that its cluster knows by that name'),
+  cluster_api_unavailable: unavailable('the API server of the cluster cannot be asked at the moment'),
+  token_review_audience: unavailable('the API server of the cluster does not confirm the audience'),
+  token_review_user: unavailable('the API server of the cluster takes the subject token for that of another'),
+  token_review_pod: unavailable('the API server of the cluster takes the subject token for that of another pod'),
+  node_uid_missing: unavailable('the API server of the cluster gives the node no UID'),
+
+  json_malformed: request('the request is not a POST of one JSON object without a query, of members that are known'),
+  csr_missing: request('missing CSR'),
+  csr_invalid: request('the CSR is not a PKCS 10 request in base64 that its own key has signed'),
+  attestation_payload_missing: request('missing attestation payload'),
+  attestation_payload_malformed: request('the attestation payload is not an object with the texts cluster and token'),
+  attestation_cluster_missing: request('missing cluster in attestation data'),
+  attestation_token_missing: request('missing token in attestation data'),
+  attestation_cluster_unknown: request('not configured for that cluster'),
+  service_account_not_allowed: {
+    status: 403,
+    error: 'access_denied',
+    description: 'not an allowed service account for that cluster',
+  },
+
   registration_none: request('no registration selects this workload'),
   registration_ambiguous: request('several registrations select this workload and do not agree'),
   svid_type_not_allowed: request('the registration gives this workload another type of SVID'),
@@ -115,11 +140,11 @@ export function plainError(refusal: Refusal): Response {
   return new Response(`${description}\n`, { status, headers: errorHeaders(refusal) })
 }
 
-const TOKEN_HEADERS = new Headers({ 'content-type': 'application/json', ...NO_STORE })
+const JSON_HEADERS = new Headers({ 'content-type': 'application/json', ...NO_STORE })
 
-/** A token, which nobody on the way may keep (RFC 6749 §5.1). */
-export function tokenResponse(body: object): Response {
-  return new Response(JSON.stringify(body), { headers: TOKEN_HEADERS })
+/** A token, or who somebody is, which nobody on the way may keep (RFC 6749 §5.1). */
+export function jsonResponse(body: object): Response {
+  return new Response(JSON.stringify(body), { headers: JSON_HEADERS })
 }
 
 /** An answer to an administrator. */

@@ -11,7 +11,7 @@ import { type IssueDeps, type IssuedSvid, type IssueRequest, issue } from '../is
 import { TOKEN_EXCHANGE_GRANT } from '../oidc/discovery.ts'
 import { Refusal } from '../refusal.ts'
 import { readForm } from './read_body.ts'
-import { oauthError, tokenResponse } from './respond.ts'
+import { jsonResponse, oauthError } from './respond.ts'
 
 /** @see [RFC 8693 §3](https://www.rfc-editor.org/rfc/rfc8693#section-3) */
 const JWT_TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:jwt'
@@ -67,7 +67,7 @@ async function readExchange(request: Request): Promise<IssueRequest> {
  * @see [RFC 8693 §2.2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.2.1)
  */
 function shape({ svid, claims, grant }: IssuedSvid): Response {
-  return tokenResponse({
+  return jsonResponse({
     access_token: svid,
     issued_token_type: JWT_TOKEN_TYPE,
     token_type: grant.bearer ? 'Bearer' : 'N_A',

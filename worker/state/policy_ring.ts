@@ -4,7 +4,7 @@
  */
 
 import { Attestors } from '../attest/attestors.ts'
-import type { ClusterKeysDeps } from '../attest/cluster_keys.ts'
+import type { ServiceAccountAttestorDeps } from '../attest/service_account.ts'
 import type { Log } from '../audit.ts'
 import {
   compilePolicy,
@@ -29,7 +29,7 @@ const RETRY_AFTER_SECONDS = 5
 const STATE_TIMEOUT_MS = 5500
 
 /** What the outside world is to this module. */
-export interface PolicyRingDeps extends ClusterKeysDeps {
+export interface PolicyRingDeps extends ServiceAccountAttestorDeps {
   readonly stamp: Stamp
   readonly manifest: readonly ManifestObject[]
   readonly context: ManifestContext

@@ -44,6 +44,7 @@ function attestor(...records: readonly object[]): ServiceAccountAttestor {
     log: book.log,
     allowLoopbackHttp: false,
     claims: new KeyClaims(),
+    api: () => null,
   })
 }
 

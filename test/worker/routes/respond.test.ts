@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { Refusal, type RefusalReason } from '../../../worker/refusal.ts'
-import { methodNotAllowed, oauthError, plainError, tokenResponse } from '../../../worker/routes/respond.ts'
+import { jsonResponse, methodNotAllowed, oauthError, plainError } from '../../../worker/routes/respond.ts'
 
 /** What a caller gets for each reason. A reason that is missing here does not compile. */
 const WIRE: Readonly<Record<RefusalReason, readonly [status: number, error: string]>> = {
@@ -30,6 +30,26 @@ const WIRE: Readonly<Record<RefusalReason, readonly [status: number, error: stri
   token_lifetime: [400, 'invalid_request'],
   token_unbound: [400, 'invalid_request'],
   cluster_keys_unavailable: [503, 'temporarily_unavailable'],
+
+  token_not_live: [400, 'invalid_request'],
+  pod_gone: [400, 'invalid_request'],
+  pod_replaced: [400, 'invalid_request'],
+  node_unknown: [400, 'invalid_request'],
+  cluster_api_unavailable: [503, 'temporarily_unavailable'],
+  token_review_audience: [503, 'temporarily_unavailable'],
+  token_review_user: [503, 'temporarily_unavailable'],
+  token_review_pod: [503, 'temporarily_unavailable'],
+  node_uid_missing: [503, 'temporarily_unavailable'],
+
+  json_malformed: [400, 'invalid_request'],
+  csr_missing: [400, 'invalid_request'],
+  csr_invalid: [400, 'invalid_request'],
+  attestation_payload_missing: [400, 'invalid_request'],
+  attestation_payload_malformed: [400, 'invalid_request'],
+  attestation_cluster_missing: [400, 'invalid_request'],
+  attestation_token_missing: [400, 'invalid_request'],
+  attestation_cluster_unknown: [400, 'invalid_request'],
+  service_account_not_allowed: [403, 'access_denied'],
 
   registration_none: [400, 'invalid_request'],
   registration_ambiguous: [400, 'invalid_request'],
@@ -90,6 +110,11 @@ describe('OE-1: every reason has its answer', () => {
   test('our own faults, and only those, are 5xx', () => {
     expect(REASONS.filter(([, [status]]) => status >= 500).map(([reason]) => reason)).toEqual([
       'cluster_keys_unavailable',
+      'cluster_api_unavailable',
+      'token_review_audience',
+      'token_review_user',
+      'token_review_pod',
+      'node_uid_missing',
       'policy_unavailable',
       'keys_unavailable',
       'signing_unavailable',
@@ -112,7 +137,7 @@ test('OE-2: 401 comes with a challenge, and nothing else does', () => {
 })
 
 test('TX-4: a token is kept by nobody on the way', async () => {
-  const answer = tokenResponse({ access_token: 'a' })
+  const answer = jsonResponse({ access_token: 'a' })
   expect([answer.status, answer.headers.get('cache-control'), answer.headers.get('pragma')]).toEqual([
     200,
     'no-store',
