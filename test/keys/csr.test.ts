@@ -33,7 +33,7 @@ test.each(['P-256', 'RSA-2048'] as const)('a request with a %s key is for that k
 describe('12.9: a request is refused', () => {
   test.each<[string, () => Uint8Array<ArrayBuffer>, string]>([
     ['that is nothing', () => new Uint8Array(), 'not a PKCS #10 request'],
-    ['that is text', () => new TextEncoder().encode('-----BEGIN'), 'not a PKCS #10 request'],
+    ['that is text', () => Uint8Array.from(new TextEncoder().encode('-----BEGIN')), 'not a PKCS #10 request'],
     ['that is cut off', () => good.der.slice(0, -1), 'not a PKCS #10 request'],
     ['that is a public key', () => new Uint8Array(good.spki), 'not a PKCS #10 request'],
     ['with something behind it', () => Uint8Array.of(...good.der, 0), 'more than one request'],
