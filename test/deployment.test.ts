@@ -31,6 +31,14 @@ test('D1: both homes have the same Durable Objects, under the same names', () =>
   )
 })
 
+test('T-10: both homes show how an API server is bound, under the same names, and neither comes with one', () => {
+  const spare = all(wrangler, /^# binding = "(CLUSTER_[^"]+)"/gm)
+  expect(spare).toEqual(['CLUSTER_1', 'CLUSTER_2'])
+  expect(all(capnp, /^ +#\(name = "(CLUSTER_[^"]+)", external/gm)).toEqual(spare)
+  expect(all(capnp, /^ +#\(name = "(CLUSTER_\d)", service/gm)).toEqual(spare)
+  for (const config of [capnp, wrangler]) expect(config).not.toMatch(/^[^#\n]*CLUSTER_/m)
+})
+
 test('T-12: MODE is in the development configuration and nowhere else', () => {
   expect(development).toContain('(name = "MODE", text = "development")')
   expect(capnp).not.toContain('MODE')

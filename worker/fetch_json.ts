@@ -7,6 +7,9 @@ export const FETCH_TIMEOUT_MS = 5000
 /** A JWK Set of a hundred RSA-4096 keys with certificates is smaller. */
 const MAX_RESPONSE_BYTES = 1024 * 1024
 
+/** JSON, and a JWK Set by its own name: kube-apiserver answers 406 for its keys to who does not name that (SA-9). */
+const ACCEPT = 'application/json, application/jwk-set+json'
+
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 export type FetchErrorCode = 'unreachable' | 'timeout' | 'redirected' | 'status' | 'too_large' | 'not_json'
@@ -62,7 +65,7 @@ export async function fetchText(url: string, options: FetchOptions = {}): Promis
   const { signal = AbortSignal.timeout(FETCH_TIMEOUT_MS), through, bearer, post } = options
   const init: RequestInit = {
     headers: {
-      accept: 'application/json',
+      accept: ACCEPT,
       ...(bearer !== undefined && { authorization: `Bearer ${bearer}` }),
       ...(post && { 'content-type': 'application/json' }),
     },

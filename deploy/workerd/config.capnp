@@ -12,6 +12,13 @@ const config :Workerd.Config = (
     (name = "main", worker = .main),
     (name = "state", disk = (path = "state", writable = true)),
     (name = "internet", network = (allow = ["public"], tlsOptions = (trustBrowserCas = true))),
+    # Spare: API servers that records of clusters may name as `connection.binding`. Take the marks off here and below, and say
+    # where each is, by what CA it is known, and under which of the names in its certificate. A disk is for `reviewer.file`.
+    #(name = "CLUSTER_1", external = (address = "192.0.2.1:6443", https = (options = (),
+    #  certificateHost = "kubernetes.default.svc", tlsOptions = (trustedCertificates = [embed "cluster-1.crt"])))),
+    #(name = "CLUSTER_2", external = (address = "192.0.2.2:6443", https = (options = (),
+    #  certificateHost = "kubernetes.default.svc", tlsOptions = (trustedCertificates = [embed "cluster-2.crt"])))),
+    #(name = "CLUSTER_DISK", disk = (path = "/var/run/secrets/spiffe-edge")),
   ],
   sockets = [
     (name = "https", address = "*:8443", service = "main", https = (
@@ -43,5 +50,8 @@ const main :Workerd.Worker = (
     (name = "AWS_SECRET_ACCESS_KEY", fromEnvironment = "AWS_SECRET_ACCESS_KEY"),
     (name = "AWS_SESSION_TOKEN", fromEnvironment = "AWS_SESSION_TOKEN"),
     (name = "AWS_ENDPOINT_URL_KMS", fromEnvironment = "AWS_ENDPOINT_URL_KMS"),
+    #(name = "CLUSTER_1", service = "CLUSTER_1"),
+    #(name = "CLUSTER_2", service = "CLUSTER_2"),
+    #(name = "CLUSTER_DISK", service = "CLUSTER_DISK"),
   ],
 );

@@ -1,7 +1,7 @@
 /** `deploy/workerd/config.capnp` as docs/operations.md says to run it: the file itself, in a copy of the folders around it. */
 
 import { spawn } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,7 +17,15 @@ test('the deployed build serves https as a process of its own, with the variable
   const ca = await createCa()
   const { certificate, key } = await ca.issue('localhost')
   const port = await freePort()
-  cpSync('deploy/workerd/config.capnp', join(folder, 'deploy/workerd/config.capnp'))
+  mkdirSync(join(folder, 'deploy/workerd'), { recursive: true })
+  // With the spare API servers that stand in it, as who needs them would have them.
+  const config = readFileSync('deploy/workerd/config.capnp', 'utf8').replaceAll(/^( +)#(?=\(| {2})/gm, '$1')
+  writeFileSync(
+    join(folder, 'deploy/workerd/config.capnp'),
+    config.replace('/var/run/secrets/spiffe-edge', join(folder, 'state')),
+  )
+  for (const name of ['cluster-1.crt', 'cluster-2.crt'])
+    writeFileSync(join(folder, 'deploy/workerd', name), ca.certificate)
   cpSync('dist/production', join(folder, 'dist/production'), { recursive: true })
   mkdirSync(join(folder, 'worker'))
   mkdirSync(join(folder, 'state'))
@@ -27,7 +35,12 @@ test('the deployed build serves https as a process of its own, with the variable
     apiVersion: 'spiffe-edge.io/v1alpha1',
     kind: 'Cluster',
     metadata: { name: 'home' },
-    spec: { issuer: 'https://cluster.example.org', jwks: { discovery: true } },
+    spec: {
+      issuer: 'https://cluster.example.org',
+      jwks: { connection: true },
+      connection: { url: 'https://10.0.0.1:6443', binding: 'CLUSTER_1' },
+      reviewer: { file: { binding: 'CLUSTER_DISK', path: 'token' } },
+    },
   }
   writeFileSync(join(folder, 'worker/manifest.yaml'), JSON.stringify(cluster))
 

@@ -18,9 +18,11 @@ import { cluster as policyCluster, policyOf } from '../support/policy.ts'
 import { startTestIssuer, type TestIssuer } from '../support/test_issuer.ts'
 import { missing } from '../support/tools.ts'
 
-function cluster(audiences: readonly string[], certificateAuthority: string | null): Cluster {
+function cluster(audiences: readonly string[], certificateAuthority: string | null, connected = false): Cluster {
   const apiServer = { audiences, ...(certificateAuthority !== null && { certificateAuthority }) }
-  return policyOf(policyCluster('real', { apiServer })).clusters.get('real') as Cluster
+  return policyOf(
+    policyCluster('real', { apiServer, ...(connected && { connection: { url: 'https://10.0.0.1' } }) }),
+  ).clusters.get('real') as Cluster
 }
 
 describe.skipIf(missing('go'))('AuthenticationConfiguration', () => {
@@ -33,20 +35,24 @@ describe.skipIf(missing('go'))('AuthenticationConfiguration', () => {
     for (const version of API_VERSIONS)
       for (const mapping of MAPPINGS)
         for (const audiences of [['k8s'], ['k8s', 'k8s-too'], ['needs: "quoting" \\ #', "'"]])
-          for (const ca of [null, certificate])
+          for (const [ca, connected] of [
+            [null, false],
+            [certificate, false],
+            [null, true],
+          ] as const)
             for (const [issuer, trustDomain] of [
               ['https://issuer.example.org', 'example.org'],
               ['https://issuer.example.org:8443/a/b', 'a.b-c_d.example.org'],
             ] as const) {
               const file = join(folder, `${files.length}.yaml`)
-              const record = cluster(audiences, ca)
+              const record = cluster(audiences, ca, connected)
               writeFileSync(
                 file,
                 renderAuthenticationConfiguration(issuer, TrustDomain.parse(trustDomain), record, version, mapping),
               )
               files.push(file)
             }
-    expect(files).toHaveLength(48)
+    expect(files).toHaveLength(72)
     for (const minor of KUBERNETES_MINORS)
       for (const { file, ok, error } of validateAuthenticationConfigurations(minor, files))
         expect([minor, file, ok, error]).toEqual([minor, file, true, undefined])

@@ -7,6 +7,7 @@ import type { HttpService } from '../../worker/fetch_json.ts'
 import { type FakeCluster, POD } from './cluster.ts'
 
 export interface ApiCall {
+  readonly accept: string
   readonly method: string
   readonly url: string
   readonly bearer: string
@@ -62,18 +63,22 @@ export class FakeApiServer implements HttpService {
     request.signal.throwIfAborted()
     const body = request.body ? ((await request.json()) as Record<string, unknown>) : null
     const bearer = (request.headers.get('authorization') ?? '').replace(/^Bearer /, '')
-    const call = { method: request.method, url, bearer, body }
+    const accept = request.headers.get('accept') ?? ''
+    const call = { accept, method: request.method, url, bearer, body }
     this.calls.push(call)
     return (await this.interfere(call, request.signal)) ?? this.#answer(call)
   }
 
-  #answer({ method, url, bearer, body }: ApiCall): Response {
+  #answer({ accept, method, url, bearer, body }: ApiCall): Response {
     if (bearer === '') return Response.json({}, { status: 403 })
     if (this.bound && !this.bound.has(String(claimsOf(bearer)?.sub))) return Response.json({}, { status: 403 })
     const { pathname, searchParams } = new URL(url)
     if (method === 'POST' && pathname === '/apis/authentication.k8s.io/v1/tokenreviews')
       return Response.json({ status: this.lie(this.#review(body)) }, { status: 201 })
     if (method !== 'GET') return Response.json({}, { status: 405 })
+    // The one path where the real one insists.
+    if (pathname === '/openid/v1/jwks' && !accept.includes('application/jwk-set+json'))
+      return new Response('', { status: 406 })
     if (pathname === '/openid/v1/jwks') return Response.json(this.#cluster.jwks())
     if (pathname === '/apis/kubespiffe.io/v1alpha1/workloadregistrations') return this.#list(searchParams)
     const pod = /^\/api\/v1\/namespaces\/([^/]+)\/pods\/([^/]+)$/.exec(pathname)

@@ -24,6 +24,8 @@ export interface PlainWorkerdOptions {
   readonly tls?: TlsPair
   /** PEM certificates that outbound TLS trusts besides the usual ones. */
   readonly trusted?: string
+  /** API servers by the name of their binding, each with the one CA that it is reached by. */
+  readonly clusters?: Readonly<Record<string, { readonly address: string; readonly ca: string }>>
   /** A folder that outlives the process. A new one is made, and removed at the end, where none is given. */
   readonly state?: string
   readonly port?: number
@@ -112,6 +114,12 @@ function configFor(options: PlainWorkerdOptions, folder: string, state: string, 
   })
   for (const [name, value] of Object.entries(options.env))
     bindings.push(`(name = ${text(name)}, text = ${text(value.replaceAll('{port}', String(port)))})`)
+  const clusters = Object.entries(options.clusters ?? {})
+  for (const [name] of clusters) bindings.push(`(name = "${name}", service = "${name}")`)
+  const externals = clusters.map(
+    ([name, { address, ca }]) =>
+      `    (name = "${name}", external = (address = ${text(address)}, https = (options = (), certificateHost = "localhost", tlsOptions = (trustedCertificates = [${text(ca)}])))),\n`,
+  )
   writeFileSync(join(folder, 'manifest.yaml'), options.manifest ?? '')
   const socket = options.tls
     ? `https = (options = (), tlsOptions = (keypair = (privateKey = ${text(options.tls.key)}, certificateChain = ${text(options.tls.certificate)})))`
@@ -123,7 +131,7 @@ const config :Workerd.Config = (
     (name = "main", worker = .main),
     (name = "state", disk = (path = ${text(state)}, writable = true)),
     (name = "internet", network = (allow = ["public", "private"], tlsOptions = (trustBrowserCas = true${trusted}))),
-  ],
+${externals.join('')}  ],
   sockets = [(name = "main", address = "127.0.0.1:${port}", service = "main", ${socket})],
 );
 const main :Workerd.Worker = (

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { Decision } from '../../worker/audit.ts'
 import { Refusal } from '../../worker/refusal.ts'
+import { SpiffeId } from '../../worker/spiffe/id.ts'
 import { NOW } from '../support/clock.ts'
 import { POD } from '../support/cluster.ts'
 import { attestation } from '../support/policy.ts'
@@ -124,4 +125,20 @@ test('a line that cannot be written is an error, and not an identity that nobody
     throw new Error('disk full')
   }
   await expect(new Decision('token', NOW).write(full)).rejects.toThrow('disk full')
+})
+
+test('PS-7: a node that is attested has its line: who it is, and that nothing was issued', async () => {
+  const line = await written((one) => {
+    one.presented(TOKEN)
+    one.attested(attestation({ door: 'k8s_psat', live: true }))
+    one.agent(SpiffeId.parse('spiffe://example.org/spire/agent/k8s_psat/east/uid'))
+  }, new Decision('k8s_psat', NOW))
+  expect(line).toMatchObject({
+    door: 'k8s_psat',
+    decision: 'attested',
+    cluster: 'east',
+    live: true,
+    spiffe_id: 'spiffe://example.org/spire/agent/k8s_psat/east/uid',
+  })
+  expect(line).not.toHaveProperty('registration')
 })

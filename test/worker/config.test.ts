@@ -224,6 +224,54 @@ describe('the manifest', () => {
   })
 })
 
+describe('T-10: the bindings that records of clusters name', () => {
+  const service = { fetch: async () => new Response() }
+  const record = (spec: object) =>
+    manifest(cluster('east', { connection: { url: 'https://10.0.0.1:6443', binding: 'CLUSTER_EAST' }, ...spec }))
+  const file = { reviewer: { file: { binding: 'CLUSTER_DISK', path: 'token' } } }
+  const secret = { reviewer: { secret: 'CLUSTER_TOKEN' } }
+
+  test.each<[string, object, object, readonly string[]]>([
+    ['a service', { CLUSTER_EAST: service }, {}, []],
+    ['no binding', {}, { connection: { url: 'https://east.example.net' } }, []],
+    ['a disk', { CLUSTER_EAST: service, CLUSTER_DISK: service }, file, []],
+    ['a secret', { CLUSTER_EAST: service, CLUSTER_TOKEN: 'a.b.c' }, secret, []],
+    ['a service that there is not', {}, {}, ['spec.connection.binding: there is no binding CLUSTER_EAST']],
+    ['an empty string', { CLUSTER_EAST: '' }, {}, ['spec.connection.binding: there is no binding CLUSTER_EAST']],
+    [
+      'an object of another kind',
+      { CLUSTER_EAST: {} },
+      {},
+      ['spec.connection.binding: there is no binding CLUSTER_EAST'],
+    ],
+    ['a secret for a service', { CLUSTER_EAST: 'x' }, {}, ['spec.connection.binding: CLUSTER_EAST is no service']],
+    [
+      'a service for a secret',
+      { CLUSTER_EAST: service, CLUSTER_TOKEN: service },
+      secret,
+      ['spec.reviewer.secret: CLUSTER_TOKEN is no secret'],
+    ],
+    ['no disk', { CLUSTER_EAST: service }, file, ['spec.reviewer.file.binding: there is no binding CLUSTER_DISK']],
+    ['no secret', { CLUSTER_EAST: service }, secret, ['spec.reviewer.secret: there is no binding CLUSTER_TOKEN']],
+  ])('%s', (_, bindings, spec, problems) => {
+    expect(problemsOf({ ...PRODUCTION, ...bindings }, 'production', record(spec))).toEqual(
+      problems.map((problem) => `manifest: Cluster east: ${problem}`),
+    )
+  })
+
+  test('no other of the worker’s is among them, whatever it is called', () => {
+    const env = { ...PRODUCTION, KEY_STATE: service, CLUSTER_: service, cluster_a: service, CLUSTER_A: service }
+    expect([...parseConfig(env, '', 'production').clusterBindings.keys()]).toEqual(['CLUSTER_A'])
+    for (const binding of ['KEY_STATE', 'AWS_SECRET_ACCESS_KEY', 'CLUSTER_'])
+      expect(problemsOf(env, 'production', record({ reviewer: { secret: binding } })).join()).toContain('spec.reviewer')
+  })
+
+  test('and their values are repeated nowhere', () => {
+    const text = record({ connection: { url: 'https://10.0.0.1', binding: 'CLUSTER_TOKEN' } })
+    expect(problemsOf({ ...PRODUCTION, CLUSTER_TOKEN: 'xSECRETx' }, 'production', text).join()).not.toContain('SECRET')
+  })
+})
+
 /** A good value for each variable, and bad ones, with a text in them that must not be repeated. */
 const VARIABLES: Readonly<Record<string, { good: string; bad: readonly (string | undefined)[] }>> = {
   MODE: { good: 'production', bad: ['development', 'xSECRETx'] },

@@ -66,7 +66,41 @@ describe('an answer that is good', () => {
     })
     await fetchJson(URL)
     const { method, headers, redirect: mode } = asked as unknown as Request
-    expect([method, mode, [...headers]]).toEqual(['GET', 'manual', [['accept', 'application/json']]])
+    expect([method, mode, [...headers]]).toEqual([
+      'GET',
+      'manual',
+      [['accept', 'application/json, application/jwk-set+json']],
+    ])
+  })
+})
+
+describe('a request with more to it', () => {
+  test('is a POST of JSON, as somebody, through a binding', async () => {
+    const asked: Request[] = []
+    const through = {
+      async fetch(url: string, init: RequestInit) {
+        asked.push(new Request(url, init))
+        return Response.json({ ok: true }, { status: 201 })
+      },
+    }
+    expect(await fetchJson(URL, { through, bearer: 'a.b.c', post: { ä: 1 } })).toEqual({ ok: true })
+    expect(network.requests).toEqual([])
+    const [request] = asked
+    expect([request?.method, request?.redirect, Object.fromEntries(request?.headers ?? [])]).toEqual([
+      'POST',
+      'manual',
+      {
+        accept: 'application/json, application/jwk-set+json',
+        authorization: 'Bearer a.b.c',
+        'content-type': 'application/json',
+      },
+    ])
+    expect(await request?.json()).toEqual({ ä: 1 })
+  })
+
+  test('which cannot be made is unreachable, and repeats nothing', async () => {
+    const error = await fetchJson(URL, { bearer: 'two\nlines' }).catch((thrown: Error) => thrown)
+    expect(error).toEqual(new FetchError('unreachable'))
   })
 })
 

@@ -105,6 +105,35 @@ describe('AC-2: the configuration', () => {
   })
 })
 
+describe('T-9: the worker as a user of its own', () => {
+  const connection = { url: 'https://10.0.0.1:6443', binding: 'CLUSTER_EAST' }
+  const REVIEWER = `claims.sub == 'spiffe://example.org/spiffe-edge/reviewer/east' ? 'spiffe:spiffe-edge:reviewer:east' : `
+
+  test('is let in by an audience of its own, beside the cluster’s', () => {
+    expect(authenticator({ connection }).issuer).toEqual({
+      url: ISSUER,
+      audiences: ['k8s', `${ISSUER}/reviewer/east`],
+      audienceMatchPolicy: 'MatchAny',
+    })
+  })
+
+  test('has a name with the mapping for service accounts too, and is in no group', () => {
+    const { username, groups } = authenticator({ connection }, 'service-account').claimMappings
+    const usual = authenticator({}, 'service-account').claimMappings
+    expect(username.expression).toBe(REVIEWER + usual.username.expression)
+    expect(groups).toEqual(usual.groups)
+  })
+
+  test.each<[string, Partial<Cluster>]>([
+    ['has no connection', {}],
+    ['is asked with the client’s token', { connection, reviewer: { by: 'client' } }],
+    ['is asked with a token from a file', { connection, reviewer: { by: 'file', binding: 'CLUSTER_A', path: 'a' } }],
+    ['is asked with a secret', { connection, reviewer: { by: 'secret', binding: 'CLUSTER_A' } }],
+  ])('a cluster that %s has nothing of this', (_, change) => {
+    for (const mapping of MAPPINGS) expect(render(change, mapping)).toBe(render({}, mapping))
+  })
+})
+
 describe('T-13: every scalar is a JSON string', () => {
   test('in double quotes, and on one line', () => {
     const text = render({ certificateAuthority: PEM, apiServerAudiences: ['yes', '1.0', 'null', '0x1f', '~'] })

@@ -75,6 +75,7 @@ describe('each call', () => {
     })
     expect(server.calls).toEqual([
       {
+        accept: expect.any(String),
         method: 'POST',
         url: `${URL_OF_API}/apis/authentication.k8s.io/v1/tokenreviews`,
         bearer: BEARER,

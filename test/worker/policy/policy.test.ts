@@ -379,3 +379,57 @@ describe('T-5: reserved IDs', () => {
     },
   )
 })
+
+describe('T-10: what a record says of its API server', () => {
+  const connection = { url: 'https://10.0.0.1:6443', binding: 'CLUSTER_EAST' }
+
+  test.each<[string, object, readonly string[]]>([
+    ['a connection', { connection }, []],
+    ['one over the public internet', { connection: { url: 'https://east.example.net/' } }, []],
+    ['http', { connection: { url: 'http://10.0.0.1:6443' } }, ['spec.connection.url: not https']],
+    ['a path', { connection: { url: 'https://10.0.0.1/api' } }, ['spec.connection.url: has a path']],
+    [
+      'keys by a connection that there is not',
+      { jwks: { connection: true } },
+      ['spec.jwks.connection: needs spec.connection'],
+    ],
+    ['liveness without one', { liveness: 'tokenReview' }, ['spec.liveness: needs spec.connection']],
+    [
+      'nodes without one',
+      { serviceAccountAllowList: ['a:b'] },
+      ['spec.serviceAccountAllowList: needs spec.connection'],
+    ],
+    [
+      'no audiences, and no nodes',
+      { connection, audiences: [] },
+      ['spec.audiences: is empty, which is for node attestation: needs spec.serviceAccountAllowList'],
+    ],
+    ['no audiences, with nodes', { connection, audiences: [], serviceAccountAllowList: ['a:b'] }, []],
+    [
+      'keys that a client would have to fetch',
+      { connection, jwks: { connection: true }, reviewer: 'client' },
+      ['spec.jwks.connection: needs a reviewer other than client, who has no token to be verified with yet'],
+    ],
+  ])('%s', (_, spec, problems) => {
+    expect(problemsOf(cluster('east', spec))).toEqual(problems.map((problem) => `Cluster east: ${problem}`))
+  })
+
+  test('T-3: two records do not read their keys at one place', () => {
+    const spec = { connection, jwks: { connection: true } }
+    expect(problemsOf(cluster('east', spec), cluster('west', spec))).toEqual([
+      'Cluster west: spec.connection: the keys would be those of Cluster east',
+    ])
+  })
+
+  test.each(['KEY_STATE', 'cluster_east', 'CLUSTER_', 'AWS_SECRET_ACCESS_KEY', 'CLUSTER_A\n'])(
+    'a binding that is called %j is reached by no record',
+    (binding) => {
+      for (const spec of [
+        { connection: { ...connection, binding } },
+        { connection, reviewer: { secret: binding } },
+        { connection, reviewer: { file: { binding, path: 'token' } } },
+      ])
+        expect(problemsOf(cluster('east', spec))).not.toEqual([])
+    },
+  )
+})

@@ -1,0 +1,425 @@
+/**
+ * Two real kube-apiservers, and one worker that asks both: with tokens that it signs for itself, and nothing stored
+ * anywhere (D5). East has the usernames as they are and liveness at every exchange, west the mapping for service accounts
+ * and offline verification.
+ */
+
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import type { IncomingMessage } from 'node:http'
+import { createServer, request as httpsRequest, type Server } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { KubernetesApi } from '../../worker/cluster/kubernetes_api.ts'
+import type { Cluster, Connection } from '../../worker/policy/cluster.ts'
+import { base64, makeCsr } from '../support/csr.ts'
+import { exchange, send } from '../support/exchange.ts'
+import {
+  createServiceAccountKey,
+  type KubeApiserver,
+  SERVICE_ACCOUNT_ISSUER,
+  startKubeApiserver,
+} from '../support/kube_apiserver.ts'
+import { createCa, type TestCa } from '../support/pki.ts'
+import { freePort, type PlainWorkerd, startPlainWorkerd, type TlsPair } from '../support/plain_workerd.ts'
+import { manifest, policyOf, TRUST_DOMAIN } from '../support/policy.ts'
+import { missing } from '../support/tools.ts'
+
+type Name = 'east' | 'west'
+
+/** The username that each apiserver knows the worker by. */
+const REVIEWER = {
+  east: 'spiffe://example.org/spiffe-edge/reviewer/east',
+  west: 'spiffe:spiffe-edge:reviewer:west',
+}
+
+function records(ca: TestCa): object[] {
+  const cluster = (name: Name, spec: object) => ({
+    apiVersion: 'spiffe-edge.io/v1alpha1',
+    kind: 'Cluster',
+    metadata: { name },
+    spec: {
+      issuer: SERVICE_ACCOUNT_ISSUER,
+      audiences: [`edge-${name}`],
+      jwks: { connection: true },
+      connection: { url: `https://${name}.internal`, binding: `CLUSTER_${name.toUpperCase()}` },
+      serviceAccountAllowList: ['spire:spire-agent'],
+      allowedNodeLabelKeys: ['topology.kubernetes.io/zone'],
+      allowedPodLabelKeys: ['app'],
+      apiServer: { certificateAuthority: ca.certificate },
+      ...spec,
+    },
+  })
+  return [
+    cluster('east', { liveness: 'tokenReview' }),
+    cluster('west', {}),
+    ...(['east', 'west'] as const).map((name) => ({
+      apiVersion: 'kubespiffe.io/v1alpha1',
+      kind: 'WorkloadRegistration',
+      metadata: { name: `web-${name}` },
+      spec: {
+        clusters: [name],
+        selector: { namespace: 'shop', serviceAccountName: 'web' },
+        audiences: [`k8s-${name}`],
+      },
+    })),
+  ]
+}
+
+/** Hands everything on to an apiserver, and writes down who asked for what. */
+class Recorder {
+  readonly calls: { readonly path: string; readonly bearer: string }[] = []
+  readonly #server: Server
+
+  constructor(pair: TlsPair, target: KubeApiserver) {
+    this.#server = createServer({ key: pair.key, cert: pair.certificate }, (incoming, answer) => {
+      const { url = '', method, headers } = incoming
+      this.calls.push({ path: url, bearer: (headers.authorization ?? '').replace(/^Bearer /, '') })
+      const { hostname, port } = new URL(target.server)
+      // Node would look in the certificate for the host that the worker has named.
+      const onward = { hostname, port, path: url, method, headers, ca: target.ca, servername: 'localhost' }
+      incoming.pipe(
+        httpsRequest(onward as object, (response: IncomingMessage) => {
+          answer.writeHead(response.statusCode ?? 500, response.headers)
+          response.pipe(answer)
+        }).on('error', () => answer.destroy()),
+      )
+    })
+  }
+
+  async listen(): Promise<string> {
+    await new Promise<void>((listening) => this.#server.listen(0, '127.0.0.1', listening))
+    return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`
+  }
+
+  close(): void {
+    this.#server.closeAllConnections()
+    this.#server.close()
+  }
+}
+
+describe.skipIf(missing('go'))('two kube-apiservers, asked by the worker as itself', () => {
+  const state = mkdtempSync(join(tmpdir(), 'spiffe-edge-state-'))
+  const apiservers = {} as Record<Name, KubeApiserver>
+  let ca: TestCa
+  let tls: TlsPair
+  let issuer: string
+  let port: number
+  let worker: PlainWorkerd | undefined
+  let recorder: Recorder
+  let csr: string
+
+  async function startWorker(addresses: Record<Name, string>, cas: Record<Name, string>): Promise<void> {
+    await worker?.stop()
+    worker = await startPlainWorkerd({
+      entry: 'development',
+      env: { MODE: 'development', ISSUER: issuer, TRUST_DOMAIN: 'example.org', SIGNING_KEY: 'local:one' },
+      manifest: manifest(...records(ca)),
+      clusters: {
+        CLUSTER_EAST: { address: addresses.east, ca: cas.east },
+        CLUSTER_WEST: { address: addresses.west, ca: cas.west },
+      },
+      tls,
+      port,
+      state,
+    })
+  }
+
+  async function bindReviewer(name: Name): Promise<void> {
+    const role = readFileSync('deploy/kubernetes/reviewer.yaml', 'utf8').replace(
+      'spiffe://TRUST_DOMAIN/spiffe-edge/reviewer/CLUSTER',
+      REVIEWER[name],
+    )
+    await apiservers[name].kubectl(['apply', '-f', '-'], role)
+  }
+
+  beforeAll(async () => {
+    ca = await createCa()
+    tls = await ca.issue('localhost', '127.0.0.1')
+    port = await freePort()
+    issuer = `https://localhost:${port}`
+    csr = base64((await makeCsr()).der)
+    // The first worker only writes the files that the apiservers start with.
+    await startWorker({ east: '127.0.0.1:1', west: '127.0.0.1:1' }, { east: ca.certificate, west: ca.certificate })
+    for (const [name, mapping] of [
+      ['east', 'sub'],
+      ['west', 'service-account'],
+    ] as const) {
+      const query = `cluster=${name}&mapping=${mapping}`
+      const file = await send(`${issuer}/structured-auth.yaml?${query}`, { ca: ca.certificate })
+      apiservers[name] = await startKubeApiserver(file.text, createServiceAccountKey('ES256'))
+    }
+    recorder = new Recorder(tls, apiservers.east)
+    await startWorker(
+      { east: await recorder.listen(), west: new URL(apiservers.west.server).host },
+      { east: ca.certificate, west: apiservers.west.ca },
+    )
+    for (const name of ['east', 'west'] as const) {
+      await bindReviewer(name)
+      await apiservers[name].createPod('shop', 'web', 'web-0')
+      await apiservers[name].createPod('spire', 'spire-agent', 'agent-0')
+      await apiservers[name].createPod('spire', 'other', 'other-0')
+      await label(name)
+    }
+    // The issuer has to have been found before a token of it is taken.
+    for (const name of ['east', 'west'] as const)
+      await vi.waitFor(async () => expect(await attest(name, 'agent-0')).toMatchObject({ status: 200 }), {
+        timeout: 60_000,
+        interval: 1000,
+      })
+  })
+  afterAll(async () => {
+    recorder?.close()
+    await Promise.all(Object.values(apiservers).map((apiserver) => apiserver.stop()))
+    await worker?.stop()
+    rmSync(state, { recursive: true })
+  })
+
+  /** What a kubelet would have written. */
+  async function label(name: Name): Promise<void> {
+    const { kubectl } = apiservers[name]
+    await kubectl(['label', 'node', 'node-of-agent-0', 'topology.kubernetes.io/zone=a', 'hidden=yes'])
+    await kubectl(['-n', 'spire', 'label', 'pod', 'agent-0', 'app=agent', 'hidden=yes'])
+    const status = JSON.stringify({ status: { hostIP: '172.16.10.1', hostIPs: [{ ip: '172.16.10.1' }] } })
+    await kubectl(['-n', 'spire', 'patch', 'pod', 'agent-0', '--subresource=status', '--type=merge', '-p', status])
+  }
+
+  interface Outcome {
+    readonly status: number
+    readonly body: Record<string, unknown>
+  }
+
+  async function attestWith(cluster: Name, token: string): Promise<Outcome> {
+    const { status, text } = await send(`${issuer}/attest/k8s_psat`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ payload: { cluster, token }, csr }),
+      ca: ca.certificate,
+    })
+    return { status, body: JSON.parse(text) }
+  }
+
+  const tokenOf = (name: Name, pod: string, serviceAccount = 'spire-agent', namespace = 'spire') =>
+    apiservers[name].podToken(namespace, serviceAccount, pod, `edge-${name}`)
+  const attest = async (name: Name, pod: string, serviceAccount?: string) =>
+    attestWith(name, await tokenOf(name, pod, serviceAccount))
+  const trade = async (token: string) => {
+    const { status, body } = await exchange(issuer, token, { ca: ca.certificate })
+    return { status, body }
+  }
+  const uid = (name: Name, ...args: string[]) =>
+    apiservers[name].kubectl(['get', ...args, '-o', 'jsonpath={.metadata.uid}'])
+  const remove = (name: Name, namespace: string, pod: string) =>
+    apiservers[name].kubectl(['-n', namespace, 'delete', 'pod', pod, '--grace-period=0', '--force'])
+
+  /** Another pod of a service account that is there already, on the same node. */
+  const addPod = (name: Name, namespace: string, serviceAccountName: string, pod: string, node: string) =>
+    apiservers[name].kubectl(
+      ['create', '-f', '-'],
+      JSON.stringify({
+        apiVersion: 'v1',
+        kind: 'Pod',
+        metadata: { name: pod, namespace },
+        spec: { serviceAccountName, nodeName: node, containers: [{ name: 'main', image: 'none' }] },
+      }),
+    )
+
+  test.each(['east', 'west'] as const)('PS-7, PS-8: a node of %s, with every selector', async (name) => {
+    const { status, body } = await attest(name, 'agent-0')
+    const nodeUid = await uid(name, 'node', 'node-of-agent-0')
+    const podUid = await uid(name, '-n', 'spire', 'pod', 'agent-0')
+    expect([status, body]).toEqual([
+      200,
+      {
+        agent_id: `spiffe://example.org/spire/agent/k8s_psat/${name}/${nodeUid}`,
+        selectors: [
+          `k8s_psat:cluster:${name}`,
+          'k8s_psat:agent_ns:spire',
+          'k8s_psat:agent_sa:spire-agent',
+          'k8s_psat:agent_pod_name:agent-0',
+          `k8s_psat:agent_pod_uid:${podUid}`,
+          'k8s_psat:agent_node_ip:172.16.10.1',
+          'k8s_psat:agent_node_name:node-of-agent-0',
+          `k8s_psat:agent_node_uid:${nodeUid}`,
+          'k8s_psat:agent_node_label:topology.kubernetes.io/zone:a',
+          'k8s_psat:agent_pod_label:app:agent',
+        ],
+        reattestable: true,
+      },
+    ])
+  })
+
+  test('T-10: the keys of both are read through their connections, by the same issuer string', async () => {
+    expect(recorder.calls.map(({ path }) => path)).toContain('/openid/v1/jwks')
+    for (const name of ['east', 'west'] as const)
+      expect(await trade(await tokenOf(name, 'web-0', 'web', 'shop'))).toMatchObject({ status: 200 })
+  })
+
+  test('an exchange with liveness costs two calls, an attestation three, and the same again within 10 s none and one', async () => {
+    const token = await tokenOf('east', 'web-0', 'web', 'shop')
+    const psat = await tokenOf('east', 'agent-0')
+    const costs: number[] = []
+    for (const call of [
+      () => trade(token),
+      () => trade(token),
+      () => attestWith('east', psat),
+      () => attestWith('east', psat),
+    ]) {
+      const before = recorder.calls.length
+      expect((await call()).status).toBe(200)
+      costs.push(recorder.calls.length - before)
+    }
+    expect(costs).toEqual([2, 0, 3, 1])
+  })
+
+  test('T-6: the token of one cluster never attests as another', async () => {
+    const token = await tokenOf('east', 'agent-0')
+    expect(await attestWith('west', token)).toMatchObject({ status: 400, body: { reason: 'token_audience' } })
+    const forWest = await apiservers.east.podToken('spire', 'spire-agent', 'agent-0', 'edge-west')
+    for (const name of ['east', 'west'] as const)
+      expect(await attestWith(name, forWest)).toMatchObject({
+        status: 400,
+        body: { reason: name === 'east' ? 'token_audience' : 'token_key' },
+      })
+  })
+
+  test('12.9: a service account outside of the allow list is no node', async () => {
+    expect(await attest('east', 'other-0', 'other')).toMatchObject({
+      status: 403,
+      body: { reason: 'service_account_not_allowed' },
+    })
+    expect(worker?.log).toContainEqual(
+      expect.objectContaining({ detail: '"spire:other" is not an allowed service account for cluster "east"' }),
+    )
+  })
+
+  test('D6: a deleted pod is refused online and taken offline', async () => {
+    const tokens = {} as Record<Name, string>
+    for (const name of ['east', 'west'] as const) {
+      await addPod(name, 'shop', 'web', 'brief', 'node-of-web-0')
+      tokens[name] = await tokenOf(name, 'brief', 'web', 'shop')
+      await remove(name, 'shop', 'brief')
+    }
+    expect(await trade(tokens.east)).toMatchObject({ status: 400, body: { reason: 'token_not_live' } })
+    expect(await trade(tokens.west)).toMatchObject({ status: 200 })
+  })
+
+  test('D6: a pod that was alive a moment ago is refused when our 10 s are over, whatever the apiserver remembers', async () => {
+    await addPod('east', 'shop', 'web', 'known', 'node-of-web-0')
+    const token = await tokenOf('east', 'known', 'web', 'shop')
+    expect((await trade(token)).status).toBe(200)
+    await remove('east', 'shop', 'known')
+    const deletedAt = Date.now()
+    await expect.poll(() => trade(token).then(({ status }) => status), { timeout: 30_000, interval: 250 }).toBe(400)
+    const lag = (Date.now() - deletedAt) / 1000
+    console.log(`a deleted pod was refused after ${lag.toFixed(1)} s`)
+    expect(lag).toBeLessThan(12)
+    expect((await trade(token)).body.reason).toMatch(/^(?:pod_gone|token_not_live)$/)
+  })
+
+  test('12.9: a pod of the same name is not the one that the token was made for', async () => {
+    await addPod('west', 'spire', 'spire-agent', 'again', 'node-of-agent-0')
+    const token = await tokenOf('west', 'again')
+    await remove('west', 'spire', 'again')
+    await addPod('west', 'spire', 'spire-agent', 'again', 'node-of-agent-0')
+    expect(await attestWith('west', token)).toMatchObject({ status: 400, body: { reason: 'token_not_live' } })
+    expect((await attest('west', 'again')).status).toBe(200)
+  })
+
+  test('12.9: a node that is gone', async () => {
+    await addPod('west', 'spire', 'spire-agent', 'homeless', 'node-of-other-0')
+    const token = await tokenOf('west', 'homeless')
+    await apiservers.west.kubectl(['delete', 'node', 'node-of-other-0'])
+    expect(await attestWith('west', token)).toMatchObject({ status: 400, body: { reason: 'node_unknown' } })
+  })
+
+  test('T-9: a reviewer’s token is that user at its own apiserver, may do little there, and is nobody at the other', async () => {
+    await attest('east', 'agent-0')
+    const token = recorder.calls.at(-1)?.bearer ?? ''
+    const whoami = JSON.parse(await apiservers.east.kubectlAs(token, ['auth', 'whoami', '-o', 'json']))
+    expect(whoami.status.userInfo.username).toBe(REVIEWER.east)
+    for (const args of [
+      ['get', 'secrets', '-A'],
+      ['-n', 'shop', 'delete', 'pod', 'web-0'],
+      ['get', 'pods', '-A'],
+    ])
+      await expect(apiservers.east.kubectlAs(token, args)).rejects.toThrow('Forbidden')
+    await expect(apiservers.west.kubectlAs(token, ['auth', 'whoami'])).rejects.toThrow(/logged in|Unauthorized/)
+    expect(await trade(token)).toMatchObject({ status: 400, body: { reason: 'token_issuer' } })
+    expect(await attestWith('east', token)).toMatchObject({ status: 400, body: { reason: 'token_issuer' } })
+    expect(JSON.stringify(worker?.log)).not.toContain(token.split('.')[2])
+  })
+
+  test('T-9: the ClusterRole is enough to read kubespiffe’s own objects as they are', async () => {
+    const { kubectl } = apiservers.east
+    await kubectl(['apply', '-f', 'deploy/kubernetes/workloadregistrations.yaml'])
+    await kubectl(['wait', '--for=condition=established', 'crd/workloadregistrations.kubespiffe.io', '--timeout=30s'])
+    const objects = ['workload', 'another'].map((name) => ({
+      apiVersion: 'kubespiffe.io/v1alpha1',
+      kind: 'WorkloadRegistration',
+      metadata: { name },
+      spec: {
+        spiffeID: 'spiffe://example.org/ns/default/sa/default',
+        svidType: 'X509',
+        selector: { namespace: 'default', serviceAccountName: 'default', podName: name },
+      },
+    }))
+    await kubectl(['create', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }))
+    await attest('east', 'agent-0')
+    const record = policyOf(...records(ca)).clusters.get('east') as Cluster
+    const api = new KubernetesApi(
+      { ...record, reviewer: { by: 'secret', binding: 'CLUSTER_TOKEN' } },
+      record.connection as Connection,
+      {
+        issuer,
+        trustDomain: TRUST_DOMAIN,
+        keyRing: { signer: () => Promise.reject(new TypeError('not asked for')) },
+        bindings: new Map<string, string | { fetch: typeof overTls }>([
+          ['CLUSTER_TOKEN', recorder.calls.at(-1)?.bearer ?? ''],
+          ['CLUSTER_EAST', { fetch: overTls }],
+        ]),
+        now: () => 0,
+        waitUntil: () => {},
+        log: () => {},
+      },
+    )
+    expect(await api.listWorkloadRegistrations()).toMatchObject(
+      objects
+        .map(({ metadata, spec }) => ({ metadata, spec }))
+        .sort((a, b) => a.metadata.name.localeCompare(b.metadata.name)),
+    )
+  })
+
+  /** Node's own fetch takes no CA. */
+  async function overTls(url: string, init: RequestInit): Promise<Response> {
+    const { pathname, search } = new URL(url)
+    const headers = init.headers as Record<string, string>
+    const { status, text } = await send(apiservers.east.server + pathname + search, { headers, ca: apiservers.east.ca })
+    return new Response(text, { status })
+  }
+
+  test('a ClusterRoleBinding that is gone: 503, and the log says which one', async () => {
+    await apiservers.west.kubectl(['delete', 'clusterrolebinding', 'spiffe-edge-reviewer'])
+    await expect
+      .poll(async () => (await attest('west', 'agent-0')).body.reason, { timeout: 20_000, interval: 500 })
+      .toBe('cluster_api_unavailable')
+    expect(worker?.log).toContainEqual(
+      expect.objectContaining({
+        event: 'decision',
+        door: 'k8s_psat',
+        detail:
+          'cluster west: 403 on create tokenreviews: bind the ClusterRole of deploy/kubernetes to ' +
+          `spiffe://example.org/spiffe-edge/reviewer/west (${REVIEWER.west} with the mapping service-account)`,
+      }),
+    )
+    await bindReviewer('west')
+    await expect
+      .poll(async () => (await attest('west', 'agent-0')).status, { timeout: 20_000, interval: 500 })
+      .toBe(200)
+  })
+
+  test('nothing that was presented is in the log', () => {
+    for (const { bearer } of recorder.calls) expect(JSON.stringify(worker?.log)).not.toContain(bearer.split('.')[2])
+  })
+})
