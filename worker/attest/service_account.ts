@@ -37,7 +37,8 @@ const ServiceAccountClaims = z.object({
 export interface TokenSource {
   readonly cluster: Cluster
   readonly keys: ClusterKeys
-  /** null where the record names no API server. */
+  /** Both are null where the record names no API server. */
+  readonly api: KubernetesApi | null
   readonly reviews: TokenReviews | null
 }
 
@@ -127,6 +128,7 @@ function makeSource(cluster: Cluster, deps: ServiceAccountAttestorDeps): TokenSo
   const api = deps.api(cluster)
   return {
     cluster,
+    api,
     keys: new ClusterKeys(cluster, deps, api),
     reviews: api && new TokenReviews(cluster, api, deps),
   }

@@ -77,8 +77,15 @@ export function parseObject(value: unknown): ManifestObject {
 }
 
 /** Puts objects together. One of a cluster that is wrong is left out; with any other, nothing can be used. */
-export function compilePolicy(objects: readonly SourcedObject[], context: ManifestContext): CompiledPolicy {
+export function compilePolicy(sourced: readonly SourcedObject[], context: ManifestContext): CompiledPolicy {
   const problems: string[] = []
+  const rejected = new Map<string, readonly string[]>()
+  // A cluster speaks of its own workloads. Whatever else its API server gives is an attempt at more (T-1).
+  const objects = sourced.filter(({ object: { kind, metadata }, source }) => {
+    if (typeof source === 'string' || kind === 'WorkloadRegistration') return true
+    rejected.set(`${source.cluster}/${metadata.name}`, [`kind: ${kind} is not for a cluster to say`])
+    return false
+  })
   const names = new Set<string>()
   for (const { object, source } of objects) {
     const title = `${object.kind} ${object.metadata.name}`
@@ -106,7 +113,6 @@ export function compilePolicy(objects: readonly SourcedObject[], context: Manife
   const audiences = audiencesOf(clusters.values(), attestors.values())
   const identities = new SharedIdentities()
   const registrations: Registration[] = []
-  const rejected = new Map<string, readonly string[]>()
   // Live objects last, so that none of them can keep another from being accepted.
   for (const { object, source } of objects.toSorted((one, other) => rank(one) - rank(other))) {
     if (object.kind !== 'WorkloadRegistration') continue

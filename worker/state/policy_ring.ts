@@ -6,6 +6,7 @@
 import { Attestors } from '../attest/attestors.ts'
 import type { ServiceAccountAttestorDeps } from '../attest/service_account.ts'
 import type { Log } from '../audit.ts'
+import { type KubernetesApi, KubernetesApiError } from '../cluster/kubernetes_api.ts'
 import {
   compilePolicy,
   ManifestError,
@@ -16,7 +17,7 @@ import {
 import type { ManifestContext, Policy } from '../policy/policy.ts'
 import { Refusal } from '../refusal.ts'
 import { SharedCall, settledOrLate } from '../shared_call.ts'
-import type { PolicyReading, PolicyState } from './policy_state.ts'
+import type { DueCluster, PolicyReading, PolicyState } from './policy_state.ts'
 import type { Stamp } from './stamp.ts'
 
 /** How old a copy may be before it is renewed in the background. */
@@ -27,13 +28,21 @@ export const POLICY_LEASE_SECONDS = 60
 const FAILURE_SECONDS = 2
 const RETRY_AFTER_SECONDS = 5
 const STATE_TIMEOUT_MS = 5500
+/** Objects that are left out and named in the log; `GET /admin/v1/objects` names them all. */
+const MAX_LOGGED = 20
+/** What Kubernetes allows at most. */
+const MAX_NAME_LENGTH = 253
+/** How long ago a cluster may have been asked for its objects before a request waits for it to be asked again. */
+const LIVE_LEASE_SECONDS = 60
+/** For that. A cluster that takes longer is taken at its former word. */
+const LIVE_TIMEOUT_MS = 5000
 
 /** What the outside world is to this module. */
 export interface PolicyRingDeps extends ServiceAccountAttestorDeps {
   readonly stamp: Stamp
   readonly manifest: readonly ManifestObject[]
   readonly context: ManifestContext
-  policyState(): Pick<DurableObjectStub<PolicyState>, 'read'>
+  policyState(): Pick<DurableObjectStub<PolicyState>, 'read' | 'claimLive' | 'keepLive'>
   log: Log
 }
 
@@ -95,10 +104,41 @@ export class PolicyRing {
   }
 
   async #ask(): Promise<PolicySnapshot> {
+    const snapshot = await this.#read()
+    const { attestors, policy, askedAt } = snapshot
+    const wanted = [...policy.clusters.values()].filter(({ ceiling, connection }) => ceiling && connection)
+    if (wanted.length === 0) return snapshot
+    const names = wanted.map(({ name }) => name)
+    const claiming = this.#deps.policyState().claimLive(names, askedAt) as unknown as Promise<DueCluster[]>
+    const due = (await settledOrLate(claiming, STATE_TIMEOUT_MS))?.value ?? []
+    const reading = due.map(({ cluster, age }) => ({
+      overdue: age === null || age > LIVE_LEASE_SECONDS,
+      done: this.#readLive(cluster, attestors.serviceAccounts.source(cluster)?.api ?? null, askedAt),
+    }))
+    for (const { done } of reading) this.#deps.waitUntil(done)
+    const overdue = reading.filter((one) => one.overdue).map(({ done }) => done)
+    if (overdue.length === 0) return snapshot
+    // Nobody has asked for long: what is known may not hold any more. A cluster that is silent leaves it as it is (D6).
+    await settledOrLate(Promise.all(overdue), LIVE_TIMEOUT_MS)
+    return this.#read(snapshot)
+  }
+
+  /** Keeps what a cluster says of its own workloads. Never rejects: what was known stays, and a line is in the log. */
+  async #readLive(cluster: string, api: KubernetesApi | null, askedAt: number): Promise<void> {
+    try {
+      if (!api) return
+      const objects = (await api.listWorkloadRegistrations()).map(plainObject)
+      await this.#deps.policyState().keepLive({ cluster, objects }, askedAt)
+    } catch (error) {
+      const detail = error instanceof KubernetesApiError ? error.message : (error as Error).name
+      this.#deps.log({ event: 'live_objects_not_read', cluster, detail })
+    }
+  }
+
+  async #read(known: PolicySnapshot | null = this.#snapshot): Promise<PolicySnapshot> {
     const { stamp, policyState, now } = this.#deps
     const askedAt = now()
-    const known = this.#snapshot
-    const asking = policyState().read(stamp, known?.version ?? null, [], askedAt) as unknown as Promise<PolicyReading>
+    const asking = policyState().read(stamp, known?.version ?? null) as unknown as Promise<PolicyReading>
     const outcome = await settledOrLate(asking, STATE_TIMEOUT_MS)
     if (!outcome) throw unavailable('no answer')
     const reading = outcome.value
@@ -143,16 +183,24 @@ export class PolicyRing {
       kept = kept.filter((one) => !dropped.includes(one))
       compiled = compilePolicy([...deployed, ...kept, ...fromClusters], context)
     }
-    for (const [object, problems] of [...rejected, ...compiled.rejected]) {
-      rejected.set(object, problems)
+    for (const [object, problems] of compiled.rejected) rejected.set(object, problems)
+    // A cluster decides how many there are, and does not get to fill the log.
+    for (const [object, problems] of [...rejected].slice(0, MAX_LOGGED))
       log({ event: 'object_rejected', object, problems })
-    }
+    if (rejected.size > MAX_LOGGED) log({ event: 'objects_rejected', more: rejected.size - MAX_LOGGED })
     const { clusters, attestors: providers } = compiled.policy
     this.#deps.claims.keepOnly(new Set([...clusters.keys(), ...providers.keys().map((name) => `OIDCAttestor ${name}`)]))
     const attestors = new Attestors(compiled.policy, this.#deps, this.#snapshot?.attestors)
     const objects = [...deployed, ...kept, ...fromClusters]
     return { version, policy: compiled.policy, attestors, objects, rejected, askedAt }
   }
+}
+
+/** An object without what the API server has added to it. */
+function plainObject(object: unknown): object {
+  const { apiVersion, kind, metadata, spec } = (object ?? {}) as Record<string, unknown>
+  const name = String((metadata as { name?: unknown } | null | undefined)?.name).slice(0, MAX_NAME_LENGTH)
+  return { apiVersion, kind, metadata: { name }, spec }
 }
 
 function titleOf(object: object): string {

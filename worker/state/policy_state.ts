@@ -19,8 +19,6 @@ export type PolicyReading =
       readonly stamp: 'ours'
       readonly version: number
       readonly stored: { readonly applied: readonly object[]; readonly live: readonly LiveObjects[] } | null
-      /** Clusters whose objects the asker should read now: nobody else is told to for a while. */
-      readonly due: readonly string[]
     }
 
 /** What a cluster's API server has answered. */
@@ -29,13 +27,20 @@ export interface LiveObjects {
   readonly objects: readonly object[]
 }
 
-/** How often a cluster is asked for its objects, by the whole fleet together. */
+/** A cluster whose objects the asker is to read now. */
+export interface DueCluster {
+  readonly cluster: string
+  /** Seconds since they were read; null if they never were. */
+  readonly age: number | null
+}
+
+/** How often a cluster is asked for its objects, by the whole fleet together (T-18). */
 const LIVE_SECONDS = 15
 
 export class PolicyState extends DurableObject {
   readonly #sql = this.ctx.storage.sql
-  /** When each cluster is next to be asked, in seconds since the epoch. */
-  readonly #dueAt = new Map<string, number>()
+  /** When somebody was last told to ask a cluster, in seconds since the epoch. */
+  readonly #claimedAt = new Map<string, number>()
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env)
@@ -53,21 +58,18 @@ export class PolicyState extends DurableObject {
         name    text not null,
         json    text not null,
         primary key (cluster, name)
-      );`)
+      );
+      create table if not exists live_read (cluster text primary key, at integer not null);`)
   }
 
   /**
    * @param known the version that the asker has, null for none
-   * @param liveClusters names of those whose objects are wanted
-   * @param now seconds since the epoch
    */
-  read(stamp: Stamp, known: number | null, liveClusters: readonly string[], now: number): PolicyReading {
+  read(stamp: Stamp, known: number | null): PolicyReading {
     const foreign = compareStamp(this.#sql, stamp)
     if (foreign) return { stamp: 'foreign', field: foreign }
-    const due = liveClusters.filter((cluster) => now >= (this.#dueAt.get(cluster) ?? 0))
-    for (const cluster of due) this.#dueAt.set(cluster, now + LIVE_SECONDS)
     const version = this.#version()
-    return { stamp: 'ours', version, stored: version === known ? null : this.#stored(), due }
+    return { stamp: 'ours', version, stored: version === known ? null : this.#stored() }
   }
 
   /**
@@ -88,8 +90,27 @@ export class PolicyState extends DurableObject {
     return this.#next()
   }
 
-  /** Keeps what a cluster has answered, in place of what it answered before. */
-  keepLive({ cluster, objects }: LiveObjects): void {
+  /**
+   * @param clusters whose objects are wanted
+   * @param now seconds since the epoch
+   * @returns those that the asker is to read now: nobody else is told to for a while
+   */
+  claimLive(clusters: readonly string[], now: number): DueCluster[] {
+    const due = clusters.filter((cluster) => now - (this.#claimedAt.get(cluster) ?? 0) >= LIVE_SECONDS)
+    for (const cluster of due) this.#claimedAt.set(cluster, now)
+    return due.map((cluster) => {
+      const [read] = this.#sql.exec<{ at: number }>('select at from live_read where cluster = ?', cluster).toArray()
+      return { cluster, age: read ? now - read.at : null }
+    })
+  }
+
+  /**
+   * Keeps what a cluster has answered, in place of what it answered before.
+   *
+   * @param now seconds since the epoch, when it was asked
+   */
+  keepLive({ cluster, objects }: LiveObjects, now: number): void {
+    this.#sql.exec('insert or replace into live_read values (?, ?)', cluster, now)
     const rows = objects.map((object) => ({ name: nameOf(object), json: JSON.stringify(object) }))
     const before = this.#sql.exec('select name, json from live where cluster = ? order by name', cluster).toArray()
     const after = rows.toSorted((one, other) => (one.name < other.name ? -1 : 1))
