@@ -47,17 +47,37 @@ const ARROWS: Record<string, readonly string[]> = {
   'worker/shared_call': [],
   'worker/strict_json': [],
   keys: [],
-  cli: ['keys', 'worker/endpoint_url', 'worker/fetch_json', 'worker/jwt', 'worker/oidc', 'worker/spiffe'],
+  // It judges manifests, and replays decisions, by the code that the worker decides with.
+  cli: [
+    'keys',
+    'worker/attest',
+    'worker/endpoint_url',
+    'worker/fetch_json',
+    'worker/jwt',
+    'worker/oidc',
+    'worker/policy',
+    'worker/refusal',
+    'worker/spiffe',
+    'worker/strict_json',
+  ],
 }
 
 /** Packages, with the only places that may import them. */
 const PACKAGES: Record<string, readonly string[]> = {
   '@aws-sdk/client-kms': ['keys'],
+  '@napi-rs/keyring': ['cli'],
   'cloudflare:workers': ['worker/service', 'worker/state', 'worker/demo'],
+  commander: ['cli'],
   hono: ['worker/app', 'worker/service'],
-  jose: ['keys', 'worker/demo'],
-  yaml: ['worker/policy', 'worker/cluster'],
+  jose: ['keys', 'worker/demo', 'cli'],
+  yaml: ['worker/policy', 'worker/cluster', 'cli'],
   'zod/mini': ['worker/attest', 'worker/policy'],
+  'node:crypto': ['cli'],
+  'node:fs': ['cli'],
+  'node:fs/promises': ['cli'],
+  'node:http': ['cli'],
+  'node:https': ['cli'],
+  'node:readline': ['cli'],
   'node:util': ['cli'],
 }
 
@@ -68,7 +88,9 @@ function roomOf(path: string): string {
 
 function importsOf(file: string): string[] {
   const source = readFileSync(file, 'utf8')
-  return [...source.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*'([^']+)'/g)].map(([, specifier]) => specifier as string)
+  return [...source.matchAll(/(?<!')(?:\bfrom|\bimport)\s*\(?\s*'([^']+)'/g)].map(
+    ([, specifier]) => specifier as string,
+  )
 }
 
 const files = globSync('{worker,keys,cli}/**/*.ts')
