@@ -19,6 +19,10 @@ const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
   delete: [async () => (await import('./commands/delete.ts')).addDelete],
   ban: [async () => (await import('./commands/ban.ts')).addBan],
   unban: [async () => (await import('./commands/unban.ts')).addUnban],
+  cluster: [
+    async () => (await import('./commands/cluster_import.ts')).addClusterImport,
+    async () => (await import('./commands/cluster_check.ts')).addClusterCheck,
+  ],
   verify: [async () => (await import('./commands/verify.ts')).addVerify],
 }
 

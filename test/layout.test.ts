@@ -77,6 +77,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   'node:fs/promises': ['cli'],
   'node:http': ['cli'],
   'node:https': ['cli'],
+  'node:path': ['cli'],
   'node:readline': ['cli'],
   'node:util': ['cli'],
 }
