@@ -42,7 +42,8 @@ export function requestJson(
 ): Promise<Answer> {
   const content = body === undefined ? undefined : JSON.stringify(body)
   const headers = {
-    accept: 'application/json',
+    // kube-apiserver answers 406 for its JWKS to somebody who takes only application/json.
+    accept: 'application/json, application/jwk-set+json',
     ...(bearer !== undefined && { authorization: `Bearer ${bearer}` }),
     ...(content !== undefined && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(content) }),
   }

@@ -52,7 +52,9 @@ beforeAll(async () => {
       '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews': () => ({ status: { allowed: state.allowed() } }),
     }
     const answer = answers[(request.url ?? '').replace(/^\/k8s\/clusters\/c-1/, '')]
-    response.writeHead(answer ? state.status : 404, { 'content-type': 'application/json' })
+    const type = request.url?.endsWith('/jwks') ? 'application/jwk-set+json' : 'application/json'
+    const status = !answer ? 404 : request.headers.accept?.includes(type) ? state.status : 406
+    response.writeHead(status, { 'content-type': type })
     response.end(JSON.stringify(answer?.() ?? {}))
   }
   const secure = createServer(

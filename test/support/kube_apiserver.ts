@@ -33,6 +33,8 @@ export function createServiceAccountKey(kind: 'RS256' | 'ES256'): ServiceAccount
 
 export interface KubeApiserver {
   readonly server: string
+  /** The administrator's, a file. */
+  readonly kubeconfig: string
   /** Runs kubectl as the cluster's administrator; `input` goes to its standard input. */
   kubectl(args: readonly string[], input?: string): Promise<string>
   /** Runs kubectl with a bearer token and no other credential. Rejects with what kubectl printed. */
@@ -72,6 +74,7 @@ export async function startKubeApiserver(
     run(['--kubeconfig', kubeconfig as string, ...args], input)
   return {
     server: server as string,
+    kubeconfig: kubeconfig as string,
     kubectl,
     kubectlAs: (token, args) =>
       // An absent kubeconfig, so that no other credential can be used by mistake.
