@@ -25,13 +25,14 @@ export function addAdminCreate(program: Command, terminal: Terminal): void {
     .description('make a key pair; keep the private key in the keyring and print the Admin object for the manifest')
     .option('--issuer <url>', 'the worker, by its issuer URL (or SPIFFE_EDGE_ISSUER)')
     .requiredOption('--name <name>', 'whose key it is')
-    .option('--key-file <file>', 'keep the private key in this new file instead')
+    .option('--key-file <file>', 'keep the private key in this new file instead (or SPIFFE_EDGE_ADMIN_KEY_FILE)')
     .option('--replace', 'overwrite a key that is there already')
     .addOption(new Option('-o, --output <format>').choices(FORMATS).default('yaml'))
     .action(async (options: Options) => {
       const issuer = issuerOf(options, terminal)
       if (!NAME.test(options.name)) throw new UsageError('--name: use a-z 0-9 . - and no more than 63 of them')
-      const store = options.keyFile ? keyFile(options.keyFile) : keyring(issuer)
+      const path = options.keyFile ?? terminal.env.SPIFFE_EDGE_ADMIN_KEY_FILE
+      const store = path ? keyFile(path) : keyring(issuer)
       const { stored, publicKey } = await makeAdminKey(issuer, options.name)
       await store.write(JSON.stringify(stored), options.replace === true)
       terminal.say(`The private key is in ${store.place}. Put the object into the worker's manifest and deploy it.`)
