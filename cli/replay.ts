@@ -152,10 +152,12 @@ async function readAuditLog(
         continue
       }
       trustDomain ??= issued.trustDomain
-      if (trustDomain.name !== issued.trustDomain.name) throw new Failure(`${path}: is of several trust domains`)
+      if (trustDomain.name !== issued.trustDomain.name)
+        throw new Failure(`${printable(path)}: is of several trust domains`)
       const { podUID: _, ...distinct } = issued.subject
       subjects.set(JSON.stringify(Object.values(distinct)), issued.subject)
-      if (subjects.size > MAX_SUBJECTS) throw new Failure(`${path}: more than ${MAX_SUBJECTS} pods: give a part of it`)
+      if (subjects.size > MAX_SUBJECTS)
+        throw new Failure(`${printable(path)}: more than ${MAX_SUBJECTS} pods: give a part of it`)
     }
   } catch (error) {
     if (error instanceof Failure) throw error

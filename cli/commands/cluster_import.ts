@@ -61,7 +61,7 @@ export function addClusterImport(program: Command, terminal: Terminal): void {
     const drafts =
       options.spire === undefined ? [await fromKubeconfig(options, terminal)] : await fromSpire(options, terminal)
     for (const { object, todo } of drafts)
-      for (const line of todo) terminal.say(`Cluster/${object.metadata.name}: ${line}`)
+      for (const line of todo) terminal.say(`Cluster/${object.metadata.name}: ${printable(line)}`)
     if (!options.apply) return terminal.print(renderDrafts(drafts, options.output))
     const problems = drafts.flatMap(({ object }) => problemsOf(object))
     if (problems.length > 0) throw new Failure(['not applied:', ...problems.map(printable)].join('\n  '))
@@ -187,7 +187,7 @@ function renderDrafts(drafts: readonly Draft[], format: Format): string {
   return drafts
     .map(({ object, todo }) => {
       const document = new Document(object, { aliasDuplicateObjects: false })
-      if (todo.length > 0) document.commentBefore = todo.map((line) => ` ${line}`).join('\n')
+      if (todo.length > 0) document.commentBefore = todo.map((line) => ` ${printable(line)}`).join('\n')
       return document.toString({ lineWidth: 0 })
     })
     .join('---\n')

@@ -1,5 +1,6 @@
 /** HCL 1 as far as SPIRE uses it, and what a hostile file may try. */
 
+import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { type HclBody, HclError, type HclValue, parseHcl } from '../../cli/hcl.ts'
 
@@ -112,5 +113,55 @@ describe('what it refuses, with the line', () => {
     } catch (error) {
       expect(error).toBeInstanceOf(HclError)
     }
+  })
+})
+
+describe('any text', () => {
+  const piece = fc.constantFrom(...'{}[]=,"\\\n #/*<-$a1', 'true', '0x', '<<EOF\n', 'EOF', '\\u', '//', '/*', '*/')
+  test.each([
+    ['of pieces of the language', fc.array(piece, { maxLength: 60 }).map((pieces) => pieces.join(''))],
+    ['at all', fc.string({ unit: 'binary', maxLength: 200 })],
+  ])('%s is read, or refused by an HclError', (_, texts) => {
+    fc.assert(
+      fc.property(texts, (text) => {
+        try {
+          expect(parseHcl(text)).toBeInstanceOf(Map)
+        } catch (error) {
+          expect(error).toBeInstanceOf(HclError)
+        }
+      }),
+      { numRuns: 2000 },
+    )
+  })
+
+  test('every JSON object without names twice comes out as it went in, written as JSON or as HCL', () => {
+    const value = fc.letrec<{ value: unknown }>((tie) => ({
+      value: fc.oneof(
+        { maxDepth: 3 },
+        fc.string(),
+        fc.integer(),
+        fc.boolean(),
+        fc.array(tie('value'), { maxLength: 3 }),
+        fc.dictionary(fc.string(), tie('value'), { maxKeys: 3, noNullPrototype: true }),
+      ),
+    })).value
+    const object = fc.dictionary(fc.string(), value, { maxKeys: 4, noNullPrototype: true })
+    const hcl = (inner: unknown): string =>
+      Array.isArray(inner)
+        ? `[${inner.map(hcl).join(',')}]`
+        : typeof inner === 'object'
+          ? `{${body(inner as object)}}`
+          : JSON.stringify(inner)
+    const body = (inner: object) =>
+      Object.entries(inner)
+        .map(([key, entry]) => `${JSON.stringify(key)} = ${hcl(entry)}\n`)
+        .join('')
+    fc.assert(
+      fc.property(object, (wanted) => {
+        expect(read(JSON.stringify(wanted))).toEqual(wanted)
+        expect(read(`\n${body(wanted)}`)).toEqual(wanted)
+      }),
+      { numRuns: 500 },
+    )
   })
 })

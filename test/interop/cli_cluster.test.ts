@@ -1,8 +1,10 @@
 /** `cluster import` and `cluster check` against a real kube-apiserver. */
 
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { parseManifest } from '../../worker/policy/manifest.ts'
@@ -83,6 +85,25 @@ describe.skipIf(missing('go'))('spiffe-edge cluster and a kube-apiserver', () =>
       code: 1,
       stderr: expect.stringContaining('401'),
     })
+  })
+
+  test('kubectl proxy, in the place of a credential', async () => {
+    const proxy = spawn(resolve('build/go/kubectl'), ['--kubeconfig', apiserver.kubeconfig, 'proxy', '--port', '0'])
+    const [line] = (await once(proxy.stdout, 'data')) as [Buffer]
+    const server = `http://${/127\.0\.0\.1:\d+/.exec(line.toString())?.[0]}`
+    const config = {
+      'current-context': 'proxy',
+      contexts: [{ name: 'proxy', context: { cluster: 'proxy' } }],
+      clusters: [{ name: 'proxy', cluster: { server } }],
+    }
+    const path = join(folder, 'proxy')
+    writeFileSync(path, JSON.stringify(config))
+    const { code, stdout } = await cli(['cluster', 'import', '--kubeconfig', path])
+    proxy.kill()
+    expect([code, parse(stdout).spec]).toEqual([
+      0,
+      { issuer: SERVICE_ACCOUNT_ISSUER, jwks: { inline: { keys: [key.jwk] } } },
+    ])
   })
 
   test('T-9: check names what the reviewer lacks, and deploy/kubernetes/reviewer.yaml grants just that', async () => {
