@@ -35,7 +35,7 @@ export async function localSigner(publicJwk: PublicJwk, privateJwk: JsonWebKey):
   return {
     publicJwk,
     async sign(signingInput) {
-      return new Uint8Array(await crypto.subtle.sign(algorithm, privateKey, signingInput))
+      return new Uint8Array(await crypto.subtle.sign(algorithm, privateKey, signingInput as Uint8Array<ArrayBuffer>))
     },
   }
 }

@@ -1,13 +1,14 @@
 // node scripts/test.mjs <tier>…: every test of the tiers, and one line that sums them up.
 //
 //   quick    lint, types, unit tests inside workerd, the built worker in plain workerd: needs Node and npm alone
-//   interop  the real consumers: needs Go and Python; where one is missing, its tests are skipped and named
+//   interop  the real consumers: needs Go, Python and a keyring; where one is missing, its tests are skipped and named
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { build } from './build.mjs'
 import { buildGo } from './build_go.mjs'
+import { getKeyring } from './get_keyring.mjs'
 
 const PROJECTS = { quick: ['workerd', 'node'], interop: ['interop'] }
 const NEEDED = { go: ['go', ['version']], python: ['python3', ['-c', 'import venv']] }
@@ -29,6 +30,7 @@ if (tiers.includes('interop')) {
   for (const [name, [command, args]] of Object.entries(NEEDED))
     if (spawnSync(command, args, { stdio: 'ignore' }).status !== 0) missing.push(name)
   if (!missing.includes('go')) buildGo()
+  if (!getKeyring()) missing.push('keyring')
 }
 runVitest(tiers.flatMap((tier) => PROJECTS[tier]))
 

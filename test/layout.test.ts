@@ -61,6 +61,7 @@ const ARROWS: Record<string, readonly string[]> = {
     'keys',
     'worker/attest',
     'worker/audit',
+    'worker/cluster',
     'worker/oidc',
     'worker/policy',
     'worker/refusal',
@@ -79,19 +80,40 @@ const ARROWS: Record<string, readonly string[]> = {
   'worker/shared_call': [],
   'worker/strict_json': [],
   keys: [],
-  cli: ['keys', 'worker/endpoint_url', 'worker/fetch_json', 'worker/jwt', 'worker/oidc', 'worker/spiffe'],
+  // It judges manifests, and replays decisions, by the code that the worker decides with.
+  cli: [
+    'keys',
+    'worker/attest',
+    'worker/endpoint_url',
+    'worker/fetch_json',
+    'worker/jwt',
+    'worker/oidc',
+    'worker/policy',
+    'worker/refusal',
+    'worker/spiffe',
+    'worker/strict_json',
+  ],
 }
 
 /** Packages, with the only places that may import them. */
 const PACKAGES: Record<string, readonly string[]> = {
   '@abraham/reflection': ['keys'],
   '@aws-sdk/client-kms': ['keys'],
+  '@napi-rs/keyring': ['cli'],
   '@peculiar/x509': ['keys'],
   'cloudflare:workers': ['worker/service', 'worker/state', 'worker/demo'],
+  commander: ['cli'],
   hono: ['worker/app', 'worker/service'],
-  jose: ['keys', 'worker/demo'],
-  yaml: ['worker/policy', 'worker/cluster'],
+  jose: ['keys', 'worker/demo', 'cli'],
+  yaml: ['worker/policy', 'worker/cluster', 'cli'],
   'zod/mini': ['worker/attest', 'worker/cluster', 'worker/policy', 'worker/routes'],
+  'node:crypto': ['cli'],
+  'node:fs': ['cli'],
+  'node:fs/promises': ['cli'],
+  'node:http': ['cli'],
+  'node:https': ['cli'],
+  'node:path': ['cli'],
+  'node:readline': ['cli'],
   'node:util': ['cli'],
 }
 
@@ -102,7 +124,9 @@ function roomOf(path: string): string {
 
 function importsOf(file: string): string[] {
   const source = readFileSync(file, 'utf8')
-  return [...source.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*'([^']+)'/g)].map(([, specifier]) => specifier as string)
+  return [...source.matchAll(/(?<!')(?:\bfrom|\bimport)\s*\(?\s*'([^']+)'/g)].map(
+    ([, specifier]) => specifier as string,
+  )
 }
 
 const files = globSync('{worker,keys,cli}/**/*.ts')

@@ -27,7 +27,7 @@ async function exchange(origin: string, fields: Record<string, string> = {}): Pr
 }
 
 function verify(issuer: string, svid: string): unknown {
-  const args = ['cli/verify.ts', '--issuer', issuer, '--trust-domain', 'example.org', '--audience', 'k8s']
+  const args = ['cli/main.ts', 'verify', '--issuer', issuer, '--trust-domain', 'example.org', '--audience', 'k8s']
   return JSON.parse(execFileSync('node', args, { input: svid, encoding: 'utf8', stdio: ['pipe', 'pipe', 'pipe'] }))
 }
 

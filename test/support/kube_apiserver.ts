@@ -35,6 +35,8 @@ export interface KubeApiserver {
   readonly server: string
   /** PEM. */
   readonly ca: string
+  /** The administrator's, a file. */
+  readonly kubeconfig: string
   /** Runs kubectl as the cluster's administrator; `input` goes to its standard input. */
   kubectl(args: readonly string[], input?: string): Promise<string>
   /** Runs kubectl with a bearer token and no other credential. Rejects with what kubectl printed. */
@@ -75,6 +77,7 @@ export async function startKubeApiserver(
   return {
     server: server as string,
     ca: readFileSync(certificateAuthority as string, 'utf8'),
+    kubeconfig: kubeconfig as string,
     kubectl,
     kubectlAs: (token, args) =>
       // An absent kubeconfig, so that no other credential can be used by mistake.

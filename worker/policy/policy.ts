@@ -39,8 +39,8 @@ export interface ManifestContext {
   readonly issuer: string
   /** Whether a cluster's keys may be fetched over http from this machine: in development only. */
   readonly allowLoopbackHttp: boolean
-  /** What of the platform's a cluster's record may name: services, and secrets as texts (T-10). */
-  readonly bindings: ReadonlyMap<string, unknown>
+  /** What of the platform's a cluster's record may name: services, and secrets as texts (T-10). null where nobody can know. */
+  readonly bindings: ReadonlyMap<string, unknown> | null
 }
 
 export function audiencesOf(clusters: Iterable<Cluster>, attestors: Iterable<OidcAttestor>): KnownAudiences {
@@ -131,6 +131,7 @@ function checkCluster(cluster: Cluster, context: ManifestContext): string[] {
 
 /** @returns where a record names a binding that there is not, or not of that kind */
 function checkBindings({ connection, reviewer }: Cluster, { bindings }: ManifestContext): string[] {
+  if (!bindings) return []
   const needed: [field: string, binding: string, kind: 'service' | 'secret'][] = []
   if (connection && connection.binding !== null) needed.push(['spec.connection.binding', connection.binding, 'service'])
   if (reviewer.by === 'file') needed.push(['spec.reviewer.file.binding', reviewer.binding, 'service'])

@@ -214,7 +214,11 @@ describe('T-1: what the author of an object may not say', () => {
       { event: 'object_rejected', object: 'east/evil', problems: [`kind: ${kind} is not for a cluster to say`] },
     ])
     const { policy } = await by.deps.policyRing.current()
-    expect([[...policy.clusters.keys()], [...policy.attestors.keys()], policy.admins]).toEqual([['east', 'west'], [], []])
+    expect([[...policy.clusters.keys()], [...policy.attestors.keys()], policy.admins]).toEqual([
+      ['east', 'west'],
+      [],
+      [],
+    ])
   })
 
   test('and a name that is taken by the manifest changes nothing of the manifest’s', async () => {

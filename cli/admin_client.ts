@@ -1,0 +1,223 @@
+/** The admin API of a worker, from the outside: every object it knows, and changes to those that were applied (T-11). */
+
+import type { Command } from 'commander'
+import { endpointUrlProblem } from '../worker/endpoint_url.ts'
+import { keyFile, keyring, readAdminKey, signAdminToken } from './admin_key.ts'
+import { Failure, UsageError } from './failure.ts'
+import { readInput } from './input_file.ts'
+import { type Answer, requestJson } from './request.ts'
+import { printable, type Terminal } from './terminal.ts'
+
+export interface ManifestObject {
+  readonly apiVersion: string
+  readonly kind: string
+  readonly metadata: { readonly name: string }
+  readonly spec: Readonly<Record<string, unknown>>
+}
+
+export interface StoredObject {
+  readonly object: ManifestObject
+  /** `manifest`: deployed with the worker. `applied`: through this API. `cluster:<name>`: read from that cluster. */
+  readonly source: string
+  readonly status: 'accepted' | 'rejected'
+  /** Why it was rejected. */
+  readonly reason: string | null
+}
+
+export interface Objects {
+  /** Counts the changes that were applied. */
+  readonly version: number
+  readonly objects: readonly StoredObject[]
+}
+
+export interface ObjectName {
+  readonly kind: string
+  readonly name: string
+}
+
+export interface ChangeRequest {
+  readonly objects: readonly ManifestObject[]
+  readonly remove: readonly ObjectName[]
+  readonly dryRun: boolean
+  /** Refuses if something was applied since; null does not ask. */
+  readonly ifVersion: number | null
+}
+
+export interface Change extends ObjectName {
+  readonly action: 'create' | 'update' | 'delete' | 'unchanged'
+  readonly before: Readonly<Record<string, unknown>> | null
+  readonly after: Readonly<Record<string, unknown>> | null
+}
+
+export interface Changes {
+  readonly version: number
+  readonly dryRun: boolean
+  readonly changes: readonly Change[]
+  readonly warnings: readonly string[]
+}
+
+/** Somebody else has applied something in between. */
+export class VersionConflict extends Failure {}
+
+export interface AdminClient {
+  readonly issuer: string
+  /** @throws Failure */
+  objects(): Promise<Objects>
+  /** @throws VersionConflict, Failure */
+  apply(request: ChangeRequest): Promise<Changes>
+}
+
+export interface AdminOptions {
+  readonly issuer?: string
+  readonly keyFile?: string
+  readonly tokenFile?: string
+}
+
+/** Four times what the worker takes. */
+const MAX_TOKEN_FILE_BYTES = 64 * 1024
+
+/** The options of every command that speaks to the admin API. */
+export function adminOptions(command: Command): Command {
+  return command
+    .option('--issuer <url>', 'the worker, by its issuer URL (or SPIFFE_EDGE_ISSUER)')
+    .option('--key-file <file>', 'the administrator key, if it is not in the keyring (or SPIFFE_EDGE_ADMIN_KEY_FILE)')
+    .option('--token-file <file>', "an identity provider's ID token instead (or SPIFFE_EDGE_ADMIN_TOKEN_FILE)")
+}
+
+/**
+ * @returns a client that makes a token of its own for each request
+ * @throws UsageError, Failure
+ */
+export async function openAdminClient(options: AdminOptions, terminal: Terminal): Promise<AdminClient> {
+  const issuer = issuerOf(options, terminal)
+  const token = await tokenSource(issuer, options, terminal)
+  const call = async (path: string, body?: object) => {
+    const answer = await requestJson(`${issuer}/admin/v1/${path}`, issuer, {
+      bearer: await token(),
+      ...(body && { method: 'POST', body }),
+    })
+    if (answer.status !== 200) throw refusal(answer)
+    return answer.body
+  }
+  return {
+    issuer,
+    async objects() {
+      const body = await call('objects')
+      if (!isObjects(body)) throw new Failure(`${issuer} answers with something that is not its list of objects`)
+      return body
+    },
+    async apply(request) {
+      const body = await call('apply', request)
+      // An answer to another question than ours must not be shown as what happened.
+      if (!isChanges(body) || body.dryRun !== request.dryRun)
+        throw new Failure(`${issuer} answers with something that is not a list of changes: see with get what holds now`)
+      return body
+    },
+  }
+}
+
+/** @throws UsageError */
+export function issuerOf({ issuer: option }: AdminOptions, { env }: Terminal): string {
+  const issuer = option ?? env.SPIFFE_EDGE_ISSUER
+  if (!issuer) throw new UsageError('which worker? Give --issuer, or set SPIFFE_EDGE_ISSUER')
+  const problem = endpointUrlProblem(issuer, true) ?? (issuer.endsWith('/') ? 'ends in a slash' : null)
+  if (problem) throw new UsageError(`--issuer: ${problem}`)
+  return issuer
+}
+
+/** An option goes before the environment, and a token before a key. */
+async function tokenSource(issuer: string, options: AdminOptions, terminal: Terminal): Promise<() => Promise<string>> {
+  const { env } = terminal
+  if (options.tokenFile && options.keyFile) throw new UsageError('either --token-file or --key-file')
+  const tokenFile = options.tokenFile ?? (options.keyFile ? undefined : env.SPIFFE_EDGE_ADMIN_TOKEN_FILE)
+  if (tokenFile) {
+    const token = (await readInput(tokenFile, terminal, MAX_TOKEN_FILE_BYTES)).trim()
+    // What is not a JWT would otherwise be sent to somebody: perhaps it is another secret.
+    if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(token)) throw new Failure(`${printable(tokenFile)} does not hold a token`)
+    return async () => token
+  }
+  const path = options.keyFile ?? env.SPIFFE_EDGE_ADMIN_KEY_FILE
+  const key = await readAdminKey(path ? keyFile(path) : keyring(issuer), issuer)
+  return () => signAdminToken(key, Math.floor(Date.now() / 1000))
+}
+
+function refusal({ status, headers, body }: Answer): Failure {
+  switch (status) {
+    case 401:
+      return new Failure(
+        'the worker does not accept the token (invalid_token). Is the Admin object in its deployed manifest, and is this clock right?',
+      )
+    case 403:
+      return new Failure('the worker has no administrators, or this is none of them (forbidden)')
+    case 404:
+      return new Failure('there is no admin API at this issuer')
+    case 409:
+      return new VersionConflict('somebody else has applied something in between. Nothing was changed: try again')
+    case 413:
+      return new Failure('the worker finds it too large. Apply fewer objects at once')
+    case 422:
+      return new Failure(['the worker refuses the change:', ...strings(body?.problems)].join('\n  '))
+    case 503: {
+      const seconds = String(headers['retry-after'] ?? '')
+      return new Failure(`the worker is not ready${/^\d{1,6}$/.test(seconds) ? `: try again in ${seconds} s` : ''}`)
+    }
+  }
+  const details = [body?.error, body?.error_description].filter((text) => typeof text === 'string')
+  return new Failure(`the worker answers ${status}${details.map((text) => ` ${printable(String(text))}`).join(':')}`)
+}
+
+function strings(value: unknown): string[] {
+  return Array.isArray(value) ? value.filter((entry) => typeof entry === 'string').map(printable) : []
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+export function isManifestObject(value: unknown): value is ManifestObject {
+  return (
+    isRecord(value) &&
+    typeof value.apiVersion === 'string' &&
+    typeof value.kind === 'string' &&
+    isRecord(value.metadata) &&
+    typeof value.metadata.name === 'string' &&
+    isRecord(value.spec)
+  )
+}
+
+function isObjects(value: unknown): value is Objects {
+  return (
+    isRecord(value) &&
+    Number.isSafeInteger(value.version) &&
+    Array.isArray(value.objects) &&
+    value.objects.every(
+      (entry) =>
+        isRecord(entry) &&
+        isManifestObject(entry.object) &&
+        typeof entry.source === 'string' &&
+        (entry.status === 'accepted' || entry.status === 'rejected') &&
+        (entry.reason === null || typeof entry.reason === 'string'),
+    )
+  )
+}
+
+function isChanges(value: unknown): value is Changes {
+  const isSpec = (spec: unknown) => spec === null || isRecord(spec)
+  return (
+    isRecord(value) &&
+    Number.isSafeInteger(value.version) &&
+    typeof value.dryRun === 'boolean' &&
+    Array.isArray(value.warnings) &&
+    value.warnings.every((warning) => typeof warning === 'string') &&
+    Array.isArray(value.changes) &&
+    value.changes.every(
+      (change) =>
+        isRecord(change) &&
+        typeof change.kind === 'string' &&
+        typeof change.name === 'string' &&
+        ['create', 'update', 'delete', 'unchanged'].includes(change.action as string) &&
+        isSpec(change.before) &&
+        isSpec(change.after),
+    )
+  )
+}

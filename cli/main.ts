@@ -1,0 +1,70 @@
+#!/usr/bin/env node
+/**
+ * `spiffe-edge`: argv to command, and how it ends to an exit code.
+ *
+ * 0: done. 1: it failed, or was refused. 2: it was not understood. Standard output is the result and nothing else.
+ */
+
+import { Command, CommanderError } from 'commander'
+import { Failure, UsageError } from './failure.ts'
+import type { Terminal } from './terminal.ts'
+
+type Add = (program: Command, terminal: Terminal) => void
+
+/** Loaded only when asked for: a command should not wait for the libraries of another. */
+const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
+  admin: [async () => (await import('./commands/admin_create.ts')).addAdminCreate],
+  apply: [async () => (await import('./commands/apply.ts')).addApply],
+  get: [async () => (await import('./commands/get.ts')).addGet],
+  delete: [async () => (await import('./commands/delete.ts')).addDelete],
+  ban: [async () => (await import('./commands/ban.ts')).addBan],
+  unban: [async () => (await import('./commands/unban.ts')).addUnban],
+  cluster: [
+    async () => (await import('./commands/cluster_import.ts')).addClusterImport,
+    async () => (await import('./commands/cluster_check.ts')).addClusterCheck,
+  ],
+  verify: [async () => (await import('./commands/verify.ts')).addVerify],
+}
+
+/**
+ * @param argv without the program's own name
+ * @returns the exit code
+ */
+export async function main(argv: readonly string[], terminal: Terminal): Promise<number> {
+  const program = new Command('spiffe-edge')
+    .description('the identity provider of a Kubernetes trust domain, from the command line')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => terminal.print(text),
+      writeErr: (text) => terminal.say(text.replace(/\n$/, '')),
+    })
+  const [verb = ''] = argv
+  for (const name of Object.hasOwn(COMMANDS, verb) ? [verb] : Object.keys(COMMANDS))
+    for (const load of COMMANDS[name] ?? []) (await load())(program, terminal)
+  try {
+    await program.parseAsync([...argv], { from: 'user' })
+    return 0
+  } catch (error) {
+    // Commander has said what is wrong.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+    if (error instanceof UsageError || error instanceof Failure) {
+      terminal.say(error.message)
+      return error instanceof UsageError ? 2 : 1
+    }
+    // A message that is not ours may repeat what it was about. Where it happened is enough to find it.
+    const { name, stack = '' } = error as Error
+    terminal.say([`internal error: ${name}`, ...stack.split('\n').filter((line) => /^ {4}at /.test(line))].join('\n'))
+    return 1
+  }
+}
+
+if (import.meta.main) {
+  // A reader that has seen enough is no error.
+  process.stdout.on('error', () => process.exit(1))
+  process.exitCode = await main(process.argv.slice(2), {
+    env: process.env,
+    stdin: process.stdin,
+    print: (text) => process.stdout.write(text),
+    say: (line) => process.stderr.write(`${line}\n`),
+  })
+}

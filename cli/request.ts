@@ -1,0 +1,99 @@
+/**
+ * One bounded HTTP request with one JSON answer, over the trust anchors that it is told of. `fetch` takes no CA and no
+ * client certificate, and a bearer must not follow a redirect; hence `node:https`.
+ */
+
+import { request as httpRequest } from 'node:http'
+import { request as httpsRequest } from 'node:https'
+import { parseJsonObject } from '../worker/strict_json.ts'
+import { Failure } from './failure.ts'
+
+/** An API server on another continent under load answers sooner. */
+const TIMEOUT_MS = 30_000
+/** All objects of a large deployment, with the keys of a hundred clusters, are smaller. */
+const MAX_ANSWER_BYTES = 16 * 1024 * 1024
+
+/** How the server is known, and how we are known to it. */
+export interface Tls {
+  /** PEM. Absent: the roots of this Node, and NODE_EXTRA_CA_CERTS. */
+  readonly ca?: string
+  readonly cert?: string
+  readonly key?: string
+  /** Where the certificate has another name than the URL. */
+  readonly servername?: string
+}
+
+export interface Answer {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>
+  /** null if it is no JSON object. */
+  readonly body: Readonly<Record<string, unknown>> | null
+}
+
+/**
+ * @param who is named in messages
+ * @returns the answer, whatever its status. No redirect is followed
+ * @throws Failure if there is no whole answer in time
+ */
+export function requestJson(
+  url: string,
+  who: string,
+  { method = 'GET', bearer, body, tls = {} }: { method?: string; bearer?: string; body?: object; tls?: Tls } = {},
+): Promise<Answer> {
+  const content = body === undefined ? undefined : JSON.stringify(body)
+  const headers = {
+    // kube-apiserver answers 406 for its JWKS to somebody who takes only application/json.
+    accept: 'application/json, application/jwk-set+json',
+    ...(bearer !== undefined && { authorization: `Bearer ${bearer}` }),
+    ...(content !== undefined && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(content) }),
+  }
+  const signal = AbortSignal.timeout(TIMEOUT_MS)
+  return new Promise((resolve, reject) => {
+    const fail = (error: unknown) => reject(new Failure(`${who}: ${describe(error, signal.aborted)}`))
+    try {
+      const secure = url.startsWith('https:')
+      // Said outright, so that NODE_TLS_REJECT_UNAUTHORIZED cannot say otherwise.
+      const options = { method, headers, signal, agent: false, ...(secure && { ...tls, rejectUnauthorized: true }) }
+      const request = (secure ? httpsRequest : httpRequest)(url, options, (response) => {
+        const chunks: Buffer[] = []
+        let length = 0
+        response.on('data', (chunk: Buffer) => {
+          length += chunk.length
+          if (length > MAX_ANSWER_BYTES) request.destroy(new RangeError())
+          else chunks.push(chunk)
+        })
+        response.on('error', fail)
+        response.on('end', () =>
+          resolve({
+            status: response.statusCode ?? 0,
+            headers: response.headers,
+            body: parse(Buffer.concat(chunks).toString('utf8')),
+          }),
+        )
+      })
+      request.on('error', fail).end(content)
+    } catch (error) {
+      // A key or certificate that OpenSSL cannot read.
+      fail(error)
+    }
+  })
+}
+
+function parse(text: string): Record<string, unknown> | null {
+  try {
+    return parseJsonObject(text)
+  } catch {
+    return null
+  }
+}
+
+/** By the code alone: messages may repeat what was sent. */
+function describe(error: unknown, timedOut: boolean): string {
+  if (timedOut) return `no answer within ${TIMEOUT_MS / 1000} s`
+  if (error instanceof RangeError) return 'the answer is too large'
+  const { code } = error as NodeJS.ErrnoException
+  if (typeof code !== 'string') return 'cannot be reached'
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return 'its certificate is for another name'
+  if (/CERT|SIGNATURE|ISSUER/.test(code)) return `its certificate is not trusted (${code})`
+  return `cannot be reached (${code})`
+}

@@ -1,0 +1,58 @@
+/** The process as a command sees it, and how things are put so that they are safe to look at in a terminal. */
+
+import { stringify } from 'yaml'
+
+export interface Terminal {
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly stdin: AsyncIterable<Uint8Array>
+  /** Writes to standard output: the result, and nothing else. */
+  print(text: string): void
+  /** Writes a line to standard error: messages to whoever is at the keyboard. */
+  say(line: string): void
+}
+
+export const FORMATS = ['json', 'yaml'] as const
+export type Format = (typeof FORMATS)[number]
+
+/** What nobody types by hand, and no file of ours needs. */
+export const MAX_INPUT_BYTES = 4 * 1024 * 1024
+
+/** @returns the object as a text with a line break at its end */
+export function render(value: unknown, format: Format): string {
+  return format === 'json'
+    ? `${JSON.stringify(value, null, 2)}\n`
+    : stringify(value, { lineWidth: 0, aliasDuplicateObjects: false })
+}
+
+/** Characters that move the cursor, change colours or turn the direction of writing: whoever wrote the text chose them. */
+const UNSAFE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu
+
+/** @returns the text with each such character as an escape, on one line */
+export function printable(text: string): string {
+  return text.replace(UNSAFE, (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`)
+}
+
+/** @returns columns as wide as their widest cell, the last one as it is */
+export function table(rows: readonly (readonly string[])[]): string {
+  const safe = rows.map((row) => row.map(printable))
+  const widths = safe[0]?.map((_, column) => Math.max(...safe.map((row) => row[column]?.length ?? 0))) ?? []
+  return safe
+    .map((row) => `${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('   ')}`.trimEnd())
+    .map((line) => `${line}\n`)
+    .join('')
+}
+
+/**
+ * @param maxBytes more than this is an error, not cut off
+ * @throws RangeError
+ */
+export async function readStream(stream: AsyncIterable<Uint8Array>, maxBytes = MAX_INPUT_BYTES): Promise<string> {
+  const chunks: Uint8Array[] = []
+  let length = 0
+  for await (const chunk of stream) {
+    length += chunk.length
+    if (length > maxBytes) throw new RangeError('too large')
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}

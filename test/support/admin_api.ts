@@ -1,0 +1,146 @@
+/**
+ * The admin API as its contract has it, in this process. It is a fake: it keeps objects and compares them, and checks the
+ * token's signature and claims, but it has no policy. What the worker refuses, a test puts into `answer`.
+ */
+
+import { createServer, type IncomingMessage } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { isDeepStrictEqual } from 'node:util'
+import { importJWK, type JWTPayload, jwtVerify, type ProtectedHeaderParameters } from 'jose'
+
+interface ManifestObject {
+  apiVersion: string
+  kind: string
+  metadata: { name: string }
+  spec: Record<string, unknown>
+}
+
+interface Stored {
+  object: ManifestObject
+  source: string
+  status: string
+  reason: string | null
+}
+
+interface ApplyRequest {
+  objects: ManifestObject[]
+  remove: { kind: string; name: string }[]
+  dryRun: boolean
+  ifVersion: number | null
+}
+
+interface ScriptedAnswer {
+  status: number
+  body?: unknown
+  headers?: Record<string, string>
+}
+
+export interface AdminApi {
+  readonly issuer: string
+  objects: Stored[]
+  version: number
+  warnings: string[]
+  /** Answers the next requests for this path before they are looked at. */
+  answer(path: 'objects' | 'apply', ...answers: ScriptedAnswer[]): void
+  /** Every request to apply, oldest first. */
+  readonly applied: ApplyRequest[]
+  readonly paths: string[]
+  readonly tokens: string[]
+  /** What the token of the last request said. Undefined if it was none of the administrator's. */
+  lastToken: { header: ProtectedHeaderParameters; claims: JWTPayload } | undefined
+  /** Public JWK of the administrator; a request signed by another gets 401. Null takes any bearer. */
+  admin: Record<string, unknown> | null
+  stop(): Promise<void>
+}
+
+export function stored(kind: string, name: string, spec: Record<string, unknown> = {}, source = 'applied'): Stored {
+  const apiVersion = kind === 'WorkloadRegistration' ? 'kubespiffe.io/v1alpha1' : 'spiffe-edge.io/v1alpha1'
+  return { object: { apiVersion, kind, metadata: { name }, spec }, source, status: 'accepted', reason: null }
+}
+
+export async function startAdminApi(): Promise<AdminApi> {
+  const scripts = { objects: [] as ScriptedAnswer[], apply: [] as ScriptedAnswer[] }
+  const server = createServer(async (request, response) => {
+    const { status, body, headers = {} } = await respond(request)
+    response.writeHead(status, { 'content-type': 'application/json', ...headers })
+    response.end(typeof body === 'string' ? body : JSON.stringify(body ?? {}))
+  })
+  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
+  const issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const api: AdminApi = {
+    issuer,
+    objects: [],
+    version: 7,
+    warnings: [],
+    applied: [],
+    paths: [],
+    tokens: [],
+    lastToken: undefined,
+    admin: null,
+    answer: (path, ...answers) => void scripts[path].push(...answers),
+    stop: () =>
+      new Promise((stopped) => {
+        server.close(() => stopped())
+        server.closeAllConnections()
+      }),
+  }
+
+  async function respond(request: IncomingMessage): Promise<ScriptedAnswer> {
+    const chunks: Buffer[] = []
+    for await (const chunk of request) chunks.push(chunk as Buffer)
+    api.paths.push(`${request.method} ${request.url}`)
+    const token = /^Bearer (\S+)$/.exec(request.headers.authorization ?? '')?.[1]
+    if (!token) return { status: 401, body: { error: 'invalid_token' } }
+    api.tokens.push(token)
+    if (api.admin) {
+      try {
+        const key = await importJWK({ ...api.admin }, 'ES256')
+        const options = { audience: `${issuer}/admin`, maxTokenAge: 600, typ: 'JWT' }
+        const { payload, protectedHeader } = await jwtVerify(token, key, options)
+        api.lastToken = { header: protectedHeader, claims: payload }
+      } catch {
+        return { status: 401, body: { error: 'invalid_token' } }
+      }
+    }
+    if (request.method === 'GET' && request.url === '/admin/v1/objects')
+      return scripts.objects.shift() ?? { status: 200, body: { version: api.version, objects: api.objects } }
+    if (request.method === 'POST' && request.url === '/admin/v1/apply') {
+      const body = JSON.parse(Buffer.concat(chunks).toString()) as ApplyRequest
+      api.applied.push(body)
+      return scripts.apply.shift() ?? apply(body)
+    }
+    return { status: 404, body: { error: 'not_found' } }
+  }
+
+  function apply({ objects, remove, dryRun, ifVersion }: ApplyRequest): ScriptedAnswer {
+    if (ifVersion !== null && ifVersion !== api.version) return { status: 409, body: { error: 'version_conflict' } }
+    const find = (kind: string, name: string) =>
+      api.objects.find(
+        ({ object, source }) => source === 'applied' && object.kind === kind && object.metadata.name === name,
+      )
+    const changes = [
+      ...objects.map(({ kind, metadata: { name }, spec }) => {
+        const before = find(kind, name)?.object.spec ?? null
+        const action = before === null ? 'create' : isDeepStrictEqual(before, spec) ? 'unchanged' : 'update'
+        return { kind, name, action, before, after: spec }
+      }),
+      ...remove.flatMap(({ kind, name }) => {
+        const found = find(kind, name)
+        return found ? [{ kind, name, action: 'delete', before: found.object.spec, after: null }] : []
+      }),
+    ]
+    if (!dryRun) {
+      const touched = [...objects.map((o) => [o.kind, o.metadata.name]), ...remove.map((r) => [r.kind, r.name])]
+      api.objects = [
+        ...api.objects.filter(
+          ({ object, source }) =>
+            source !== 'applied' || !touched.some(([k, n]) => object.kind === k && object.metadata.name === n),
+        ),
+        ...objects.map((object) => ({ object, source: 'applied', status: 'accepted', reason: null })),
+      ]
+      api.version++
+    }
+    return { status: 200, body: { version: api.version, dryRun, changes, warnings: api.warnings } }
+  }
+  return api
+}

@@ -1,0 +1,52 @@
+/** `spiffe-edge` as a test runs it: in this process, with streams and an environment of the test's own. */
+
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { main } from '../../cli/main.ts'
+
+export interface Outcome {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** @param env nothing of this process's own environment is seen */
+export async function cli(
+  argv: readonly string[],
+  { env = {}, stdin = '' }: { env?: Record<string, string>; stdin?: string } = {},
+): Promise<Outcome> {
+  let stdout = ''
+  let stderr = ''
+  const code = await main(argv, {
+    env,
+    stdin: (async function* () {
+      yield Buffer.from(stdin)
+    })(),
+    print(text) {
+      stdout += text
+    },
+    say(line) {
+      stderr += `${line}\n`
+    },
+  })
+  return { code, stdout, stderr }
+}
+
+/** A folder for the files of one test file. */
+export class Folder {
+  readonly path = mkdtempSync(join(tmpdir(), 'spiffe-edge-cli-'))
+  #count = 0
+
+  /** @returns the path of a new file */
+  write(content: string | object, name = `file-${this.#count++}`, mode = 0o644): string {
+    const path = join(this.path, name)
+    mkdirSync(dirname(path), { recursive: true })
+    writeFileSync(path, typeof content === 'string' ? content : JSON.stringify(content), { mode })
+    return path
+  }
+
+  remove(): void {
+    rmSync(this.path, { recursive: true })
+  }
+}
