@@ -4,7 +4,7 @@
  * and offline verification.
  */
 
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import type { IncomingMessage } from 'node:http'
 import { createServer, request as httpsRequest, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
@@ -34,7 +34,7 @@ const REVIEWER = {
   west: 'spiffe:spiffe-edge:reviewer:west',
 }
 
-function records(ca: TestCa): object[] {
+function records(ca: TestCa, west: object = {}): object[] {
   const cluster = (name: Name, spec: object) => ({
     apiVersion: 'spiffe-edge.io/v1alpha1',
     kind: 'Cluster',
@@ -53,7 +53,7 @@ function records(ca: TestCa): object[] {
   })
   return [
     cluster('east', { liveness: 'tokenReview' }),
-    cluster('west', {}),
+    cluster('west', west),
     ...(['east', 'west'] as const).map((name) => ({
       apiVersion: 'kubespiffe.io/v1alpha1',
       kind: 'WorkloadRegistration',
@@ -101,30 +101,48 @@ class Recorder {
 
 describe.skipIf(missing('go'))('two kube-apiservers, asked by the worker as itself', () => {
   const state = mkdtempSync(join(tmpdir(), 'spiffe-edge-state-'))
+  const disk = mkdtempSync(join(tmpdir(), 'spiffe-edge-disk-'))
   const apiservers = {} as Record<Name, KubeApiserver>
   let ca: TestCa
   let tls: TlsPair
   let issuer: string
   let port: number
   let worker: PlainWorkerd | undefined
+  /** Of the workers before. */
+  const logs: object[] = []
   let recorder: Recorder
+  let eastAddress: string
   let csr: string
 
-  async function startWorker(addresses: Record<Name, string>, cas: Record<Name, string>): Promise<void> {
+  async function startWorker(
+    addresses: Record<Name, string>,
+    cas: Record<Name, string>,
+    west: object = {},
+  ): Promise<void> {
+    logs.push(...(worker?.log ?? []))
     await worker?.stop()
     worker = await startPlainWorkerd({
       entry: 'development',
       env: { MODE: 'development', ISSUER: issuer, TRUST_DOMAIN: 'example.org', SIGNING_KEY: 'local:one' },
-      manifest: manifest(...records(ca)),
+      manifest: manifest(...records(ca, west)),
       clusters: {
         CLUSTER_EAST: { address: addresses.east, ca: cas.east },
         CLUSTER_WEST: { address: addresses.west, ca: cas.west },
       },
+      disks: { CLUSTER_DISK: disk },
       tls,
       port,
       state,
     })
   }
+
+  /** With west as a test wants it, and east as it is. */
+  const startWorkerWith = (west: object) =>
+    startWorker(
+      { east: eastAddress, west: new URL(apiservers.west.server).host },
+      { east: ca.certificate, west: apiservers.west.ca },
+      west,
+    )
 
   async function bindReviewer(name: Name): Promise<void> {
     const role = readFileSync('deploy/kubernetes/reviewer.yaml', 'utf8').replace(
@@ -151,10 +169,8 @@ describe.skipIf(missing('go'))('two kube-apiservers, asked by the worker as itse
       apiservers[name] = await startKubeApiserver(file.text, createServiceAccountKey('ES256'))
     }
     recorder = new Recorder(tls, apiservers.east)
-    await startWorker(
-      { east: await recorder.listen(), west: new URL(apiservers.west.server).host },
-      { east: ca.certificate, west: apiservers.west.ca },
-    )
+    eastAddress = await recorder.listen()
+    await startWorkerWith({})
     for (const name of ['east', 'west'] as const) {
       await bindReviewer(name)
       await apiservers[name].createPod('shop', 'web', 'web-0')
@@ -173,7 +189,7 @@ describe.skipIf(missing('go'))('two kube-apiservers, asked by the worker as itse
     recorder?.close()
     await Promise.all(Object.values(apiservers).map((apiserver) => apiserver.stop()))
     await worker?.stop()
-    rmSync(state, { recursive: true })
+    for (const folder of [state, disk]) rmSync(folder, { recursive: true })
   })
 
   /** What a kubelet would have written. */
@@ -419,7 +435,44 @@ describe.skipIf(missing('go'))('two kube-apiservers, asked by the worker as itse
       .toBe(200)
   })
 
+  test('file: the token of a service account is read anew each time', async () => {
+    const { kubectl } = apiservers.west
+    await kubectl(['create', 'namespace', 'edge'])
+    await kubectl(['-n', 'edge', 'create', 'serviceaccount', 'reviewer'])
+    const user = '--user=system:serviceaccount:edge:reviewer'
+    await kubectl(['create', 'clusterrolebinding', 'by-file', '--clusterrole=spiffe-edge-reviewer', user])
+    await startWorkerWith({ reviewer: { file: { binding: 'CLUSTER_DISK', path: 'token' } } })
+    const token = await kubectl(['-n', 'edge', 'create', 'token', 'reviewer'])
+    for (const [text, status] of [
+      [token, 200],
+      ['', 503],
+      ['no.such.token', 503],
+      [token, 200],
+    ] as const) {
+      writeFileSync(join(disk, 'token'), text)
+      await vi.waitFor(async () => expect((await attest('west', 'agent-0')).status).toBe(status), 20_000)
+    }
+    expect(worker?.log).toContainEqual(
+      expect.objectContaining({ detail: 'cluster west: 401 on create tokenreviews: the token is not valid there' }),
+    )
+  })
+
+  test('T-6, client: the API server’s own audience, by the token itself, for nodes only', async () => {
+    const { kubectl } = apiservers.west
+    const jwks = JSON.parse(await kubectl(['get', '--raw', '/openid/v1/jwks']))
+    await startWorkerWith({ audiences: [], reviewer: 'client', jwks: { inline: jwks } })
+    const token = () => apiservers.west.podToken('spire', 'spire-agent', 'agent-0', SERVICE_ACCOUNT_ISSUER)
+    expect((await attestWith('west', await token())).body.reason).toBe('cluster_api_unavailable')
+    const user = '--user=system:serviceaccount:spire:spire-agent'
+    await kubectl(['create', 'clusterrolebinding', 'by-client', '--clusterrole=spiffe-edge-reviewer', user])
+    await vi.waitFor(async () => expect((await attestWith('west', await token())).status).toBe(200), 20_000)
+    expect((await attest('west', 'agent-0')).body.reason).toBe('token_not_live')
+    expect((await trade(await token())).body).toMatchObject({ reason: 'token_audience' })
+  })
+
   test('nothing that was presented is in the log', () => {
-    for (const { bearer } of recorder.calls) expect(JSON.stringify(worker?.log)).not.toContain(bearer.split('.')[2])
+    const text = JSON.stringify([...logs, ...(worker?.log ?? [])])
+    expect(text).toContain('reviewer_issued')
+    for (const { bearer } of recorder.calls) expect(text).not.toContain(bearer.split('.')[2])
   })
 })

@@ -18,11 +18,11 @@ import { cluster as policyCluster, policyOf } from '../support/policy.ts'
 import { startTestIssuer, type TestIssuer } from '../support/test_issuer.ts'
 import { missing } from '../support/tools.ts'
 
+/** @param audiences may be such as no manifest has, so that the rendering alone is judged */
 function cluster(audiences: readonly string[], certificateAuthority: string | null, connected = false): Cluster {
-  const apiServer = { audiences, ...(certificateAuthority !== null && { certificateAuthority }) }
-  return policyOf(
-    policyCluster('real', { apiServer, ...(connected && { connection: { url: 'https://10.0.0.1' } }) }),
-  ).clusters.get('real') as Cluster
+  const connection = connected ? { url: 'https://10.0.0.1', binding: null } : null
+  const record = policyOf(policyCluster('real')).clusters.get('real') as Cluster
+  return { ...record, apiServerAudiences: audiences, certificateAuthority, connection }
 }
 
 describe.skipIf(missing('go'))('AuthenticationConfiguration', () => {

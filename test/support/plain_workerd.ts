@@ -26,6 +26,8 @@ export interface PlainWorkerdOptions {
   readonly trusted?: string
   /** API servers by the name of their binding, each with the one CA that it is reached by. */
   readonly clusters?: Readonly<Record<string, { readonly address: string; readonly ca: string }>>
+  /** Folders by the name of their binding. */
+  readonly disks?: Readonly<Record<string, string>>
   /** A folder that outlives the process. A new one is made, and removed at the end, where none is given. */
   readonly state?: string
   readonly port?: number
@@ -120,6 +122,10 @@ function configFor(options: PlainWorkerdOptions, folder: string, state: string, 
     ([name, { address, ca }]) =>
       `    (name = "${name}", external = (address = ${text(address)}, https = (options = (), certificateHost = "localhost", tlsOptions = (trustedCertificates = [${text(ca)}])))),\n`,
   )
+  for (const [name, path] of Object.entries(options.disks ?? {})) {
+    bindings.push(`(name = "${name}", service = "${name}")`)
+    externals.push(`    (name = "${name}", disk = (path = ${text(path)})),\n`)
+  }
   writeFileSync(join(folder, 'manifest.yaml'), options.manifest ?? '')
   const socket = options.tls
     ? `https = (options = (), tlsOptions = (keypair = (privateKey = ${text(options.tls.key)}, certificateChain = ${text(options.tls.certificate)})))`

@@ -85,7 +85,8 @@ export class TokenReviews {
     try {
       return await call.run(() => this.#ask(token, facts, key), this.#deps.waitUntil)
     } finally {
-      if (!call.underWay) this.#underWay.delete(key)
+      // Who has joined wakes later, when another call may have taken the place.
+      if (!call.underWay && this.#underWay.get(key) === call) this.#underWay.delete(key)
     }
   }
 
@@ -144,6 +145,9 @@ export class TokenReviews {
     } catch (error) {
       if (!(error instanceof KubernetesApiError)) throw error
       if (error.code === 'name') throw new Refusal('token_claims', error.message)
+      // The token is its own reviewer here, so it is not the API server that is at fault.
+      if (error.status === 401 && this.#cluster.reviewer.by === 'client')
+        throw new Refusal('token_not_live', 'not taken as a bearer token')
       throw unavailable(error.message)
     }
   }

@@ -231,6 +231,25 @@ describe('an API server that gives no answer', () => {
   })
 })
 
+describe('client: a token that is its own reviewer', () => {
+  test('is shown in both calls, and nothing is signed for them', async () => {
+    const token = await east.token()
+    expect((await outcome(token, issuerOf({ reviewer: 'client' }))).status).toBe(200)
+    expect(server.calls.map(({ bearer }) => bearer)).toEqual([token, token])
+  })
+
+  test('is dead when its API server does not take it, and its account lacks the role when it does', async () => {
+    const by = issuerOf({ reviewer: 'client' })
+    server.interfere = () => new Response('', { status: 401 })
+    expect(await outcome(await east.token(), by)).toMatchObject({ status: 400, reason: 'token_not_live' })
+    server.interfere = () => new Response('', { status: 403 })
+    expect(await outcome(await east.token(), by)).toMatchObject({ status: 503, reason: 'cluster_api_unavailable' })
+    expect(by.book.decisions.at(-1)?.detail).toContain(
+      'bind the ClusterRole of deploy/kubernetes to the user of the token',
+    )
+  })
+})
+
 describe('T-18: who asks the same shares the answer', () => {
   test('while it is under way: fifty requests make one review', async () => {
     const gate = held(json({}))
