@@ -58,10 +58,17 @@ export class Decision {
     return this.#refusal
   }
 
+  /** In kubespiffe's words, for people and for what looks for them. */
+  #message(): string {
+    const who = !this.#attestation ? 'token' : this.#attestation.kind === 'pod' ? 'pod' : 'workload'
+    return `${who} ${this.#refusal ? 'rejected' : 'attested'}`
+  }
+
   async write(log: Log): Promise<void> {
     const attestation = this.#attestation
     log({
       event: 'decision',
+      message: this.#message(),
       time: new Date(this.#time * 1000).toISOString(),
       id: this.id,
       door: this.#door,

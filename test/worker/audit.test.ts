@@ -39,6 +39,7 @@ describe('style 4.10: one line for one decision', () => {
     }, decision)
     expect(line).toEqual({
       event: 'decision',
+      message: 'pod attested',
       time: new Date(NOW * 1000).toISOString(),
       id: decision.id,
       door: 'token',
@@ -64,6 +65,7 @@ describe('style 4.10: one line for one decision', () => {
     const line = await written((one) => one.refused(new Refusal('parameter_missing', 'grant_type')), decision)
     expect(line).toEqual({
       event: 'decision',
+      message: 'token rejected',
       time: new Date(NOW * 1000).toISOString(),
       id: decision.id,
       door: 'token',
@@ -79,7 +81,12 @@ describe('style 4.10: one line for one decision', () => {
       one.attested(attestation({ pod: null }))
       one.refused(new Refusal('registration_none', 'no registration selects this pod'))
     })
-    expect(line).toMatchObject({ decision: 'refused', reason: 'registration_none', namespace: POD.namespace })
+    expect(line).toMatchObject({
+      message: 'pod rejected',
+      decision: 'refused',
+      reason: 'registration_none',
+      namespace: POD.namespace,
+    })
     expect(line).not.toHaveProperty('pod')
     expect(line).not.toHaveProperty('spiffe_id')
   })

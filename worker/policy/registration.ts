@@ -165,7 +165,7 @@ export function compileRegistration(
   const { selector, selectors, oidc } = spec
   const spiffeId = spec.spiffeID ?? `${trustDomain}${alone ? SERVICE_ACCOUNT_ID : CLUSTER_SERVICE_ACCOUNT_ID}`
   return {
-    name: metadata.name,
+    name: typeof source === 'object' ? `${source.cluster}/${metadata.name}` : metadata.name,
     source,
     clusters: oidc ? [] : (spec.clusters ?? (typeof source === 'object' ? [source.cluster] : alone ? clusters : [])),
     selectors: selector ? [`k8s:ns:${selector.namespace}`, `k8s:sa:${selector.serviceAccountName}`] : (selectors ?? []),

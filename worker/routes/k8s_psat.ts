@@ -11,7 +11,7 @@ import { Decision, type Log } from '../audit.ts'
 import type { IssueDeps } from '../issue.ts'
 import { Refusal } from '../refusal.ts'
 import { readJson } from './read_body.ts'
-import { jsonResponse, oauthError } from './respond.ts'
+import { jsonResponse, nodeAttestationError } from './respond.ts'
 
 /**
  * @returns 200 with who the agent is, or an error of the same form as the token endpoint's. Either way one line is in the log.
@@ -35,7 +35,7 @@ export async function attestK8sPsat(request: Request, deps: IssueDeps & { log: L
       reattestable: true,
     })
   } catch (error) {
-    return oauthError(decision.refused(error), decision.id)
+    return nodeAttestationError(decision.refused(error), decision.id)
   } finally {
     await decision.write(deps.log)
   }

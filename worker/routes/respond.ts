@@ -134,6 +134,25 @@ export function oauthError(refusal: Refusal, id: string, authorization: string |
   return Response.json(body, { status, headers })
 }
 
+/** What SPIRE's plugin calls PermissionDenied, and not a mistake of the request (PS-5, PS-6). */
+const DENIED_NODES: ReadonlySet<RefusalReason> = new Set([
+  'token_not_live',
+  'pod_replaced',
+  'service_account_not_allowed',
+  'banned',
+])
+
+/**
+ * @param id of the decision, by which the operator finds the whole reason
+ * @returns the same form as {@link oauthError}, with the distinctions that SPIRE's plugin makes
+ */
+export function nodeAttestationError(refusal: Refusal, id: string): Response {
+  if (!DENIED_NODES.has(refusal.reason)) return oauthError(refusal, id)
+  const { description } = WIRE[refusal.reason]
+  const body = { error: 'access_denied', error_description: description, reason: refusal.reason, id }
+  return Response.json(body, { status: 403, headers: errorHeaders(refusal) })
+}
+
 /** A refusal at a door that speaks no OAuth. */
 export function plainError(refusal: Refusal): Response {
   const { status, description } = WIRE[refusal.reason]

@@ -38,7 +38,7 @@ afterEach(() => {
   vi.restoreAllMocks()
 })
 
-function issuerOf(spec: object = {}): TestIssuer {
+function issuerOf(spec: object = {}, ...more: readonly object[]): TestIssuer {
   const record = (cluster: FakeCluster, change: object = {}) =>
     cluster.record({
       connection: { url: 'https://10.0.0.1:6443', binding: `CLUSTER_${cluster.name.toUpperCase()}` },
@@ -47,7 +47,7 @@ function issuerOf(spec: object = {}): TestIssuer {
       allowedNodeLabelKeys: ['zone'],
       ...change,
     })
-  return new TestIssuer([record(east, spec), record(west)], { CLUSTER_EAST: atEast, CLUSTER_WEST: atWest })
+  return new TestIssuer([record(east, spec), record(west), ...more], { CLUSTER_EAST: atEast, CLUSTER_WEST: atWest })
 }
 
 interface Outcome {
@@ -269,7 +269,7 @@ describe('12.9: a token that speaks for no node', () => {
 
   test('not authenticated, and a TokenReview that fails', async () => {
     atEast.lie = () => ({ error: 'invalid bearer token' })
-    expect(await refused({})).toEqual([400, 'token_not_live'])
+    expect(await refused({})).toEqual([403, 'token_not_live'])
     atEast.interfere = () => new Response('', { status: 500 })
     expect(await refused({})).toEqual([503, 'cluster_api_unavailable'])
   })
@@ -280,7 +280,7 @@ describe('12.9: a token that speaks for no node', () => {
       url.includes('/pods/')
         ? Response.json({ metadata: { uid: 'new' }, spec: { nodeName: POD.node.name } })
         : undefined
-    expect((await attest(token)).body.reason).toBe('pod_replaced')
+    expect(await attest(token)).toMatchObject({ status: 403, body: { error: 'access_denied', reason: 'pod_replaced' } })
   })
 
   test('a pod that is on no node yet', async () => {
@@ -327,7 +327,7 @@ describe('T-6: a record with the audience of its API server', () => {
 
   test('or no', async () => {
     atEast.lie = () => ({ error: 'token audiences are invalid' })
-    expect(await refused({ claims: { aud: ['vault'] } }, issuerOf(own))).toEqual([400, 'token_not_live'])
+    expect(await refused({ claims: { aud: ['vault'] } }, issuerOf(own))).toEqual([403, 'token_not_live'])
   })
 
   test('does so at that door and no other', async () => {
@@ -355,4 +355,27 @@ describe('12.9: the CSR', () => {
 test('T-5: no registration gives an agent’s ID, and no exchange', () => {
   const spiffeID = 'spiffe://example.org/spire/agent/k8s_psat/east/{podUID}'
   expect(() => new TestIssuer([east.record(), registration('web', { spiffeID })])).toThrow('is reserved')
+})
+
+describe('T-26: a ban', () => {
+  const ban = (spec: object) => ({
+    apiVersion: 'spiffe-edge.io/v1alpha1',
+    kind: 'Ban',
+    metadata: { name: 'thief' },
+    spec,
+  })
+
+  test.each<[string, object]>([
+    ['of the agent', { spiffeID: `spiffe://example.org/spire/agent/k8s_psat/east/${POD.node.uid}` }],
+    ['of the node', { cluster: 'east', nodeUID: POD.node.uid }],
+    ['of the service account', { cluster: 'east', serviceAccount: ALLOWED }],
+  ])('%s holds for a node that attests again', async (_, spec) => {
+    expect(await refused({}, issuerOf({}, ban(spec)))).toEqual([403, 'banned'])
+  })
+
+  test('of the same names in another cluster does not', async () => {
+    expect(
+      (await attest(await east.token(), issuerOf({}, ban({ cluster: 'west', nodeUID: POD.node.uid })))).status,
+    ).toBe(200)
+  })
 })
