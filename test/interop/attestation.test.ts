@@ -345,7 +345,7 @@ describe.skipIf(missing('go'))('two kube-apiservers, asked by the worker as itse
     await addPod('west', 'spire', 'spire-agent', 'homeless', 'node-of-other-0')
     const token = await tokenOf('west', 'homeless')
     await apiservers.west.kubectl(['delete', 'node', 'node-of-other-0'])
-    expect(await attestWith('west', token)).toMatchObject({ status: 403, body: { reason: 'node_unknown' } })
+    expect(await attestWith('west', token)).toMatchObject({ status: 400, body: { reason: 'node_unknown' } })
   })
 
   test('T-9: a reviewer’s token is that user at its own apiserver, may do little there, and is nobody at the other', async () => {
