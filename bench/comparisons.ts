@@ -3,6 +3,7 @@
 import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { AUDIENCE, writePolicies } from './policies.ts'
 import { type Server, startServer } from './server.ts'
 
 /** Of this machine: no other issuer gets the demo cluster. Nothing listens there. */
@@ -33,12 +34,15 @@ interface Answer {
 
 /** The development build, as `npm start` runs it: a local ES256 key, and a demo cluster that makes subject tokens. */
 export function startProduct(scratch: string): Promise<Server> {
-  const state = join(scratch, 'state')
+  return startWith('deploy/workerd/development.capnp', join(scratch, 'state'), productLog(scratch))
+}
+
+function startWith(configuration: string, state: string, log: string): Promise<Server> {
   mkdirSync(state, { recursive: true })
   return startServer(
-    ['deploy/workerd/development.capnp', `--directory-path=state=${state}`],
+    [configuration, `--directory-path=state=${state}`],
     { ISSUER: `http://${HOST}`, TRUST_DOMAIN: 'example.org', SIGNING_KEY: 'local:bench' },
-    productLog(scratch),
+    log,
   )
 }
 
@@ -61,6 +65,7 @@ export async function prepareComparisons(product: Server, scratch: string): Prom
     await prepareDocument('discovery', '/.well-known/openid-configuration', product, scratch),
     await prepareDocument('jwks', '/keys', product, scratch),
     await prepareExchange(product, scratch),
+    await preparePolicies(scratch),
   ]
   for (const comparison of comparisons) await checkAlike(comparison)
   return comparisons
@@ -95,7 +100,7 @@ async function prepareExchange(product: Server, scratch: string): Promise<Compar
   return {
     name: 'exchange',
     goal: 0.8,
-    product: { name: 'product', server: product, requests: tokens.map(exchange) },
+    product: { name: 'product', server: product, requests: tokens.map((token) => exchange(token)) },
     baseline: {
       name: 'bare',
       server: bare,
@@ -104,16 +109,30 @@ async function prepareExchange(product: Server, scratch: string): Promise<Compar
   }
 }
 
+/** The same exchange, by a policy of one registration and by one of very many. */
+async function preparePolicies(scratch: string): Promise<Comparison> {
+  const { one, many, tokens } = writePolicies(SUBJECT_TOKENS)
+  const start = (configuration: string, name: string) =>
+    startWith(configuration, join(scratch, name), join(scratch, `${name}.log`))
+  const requests = tokens.map((token) => exchange(token, AUDIENCE))
+  return {
+    name: 'policies',
+    goal: 1 / 1.2,
+    product: { name: 'many', server: await start(many, 'many'), requests },
+    baseline: { name: 'one', server: await start(one, 'one'), requests },
+  }
+}
+
 export function get(path: string): string {
   return `GET ${path} HTTP/1.1\r\nHost: ${HOST}\r\nAccept: application/json\r\n\r\n`
 }
 
-function exchange(subjectToken: string): string {
+function exchange(subjectToken: string, audience = 'k8s'): string {
   const body = new URLSearchParams({
     grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange',
     subject_token_type: 'urn:ietf:params:oauth:token-type:jwt',
     subject_token: subjectToken,
-    audience: 'k8s',
+    audience,
   }).toString()
   const type = 'application/x-www-form-urlencoded'
   return `POST /token HTTP/1.1\r\nHost: ${HOST}\r\nContent-Type: ${type}\r\nContent-Length: ${body.length}\r\n\r\n${body}`
@@ -147,6 +166,7 @@ async function checkAlike({ name, product, baseline }: Comparison): Promise<void
     [product, baseline].map(async ({ server, requests }) => {
       const { headers, body } = await ask(server, requests[0] ?? '')
       // No two SVIDs are equal, but they are equally long.
+      if (name === 'policies') return Object.keys(JSON.parse(body)).join()
       return JSON.stringify([headers, name === 'exchange' ? body.length : body])
     }),
   )
