@@ -12,6 +12,7 @@ import { attestK8sPsat } from './routes/k8s_psat.ts'
 import { adminError, methodNotAllowed, plainError } from './routes/respond.ts'
 import { structuredAuth } from './routes/structured_auth.ts'
 import { exchangeToken } from './routes/token.ts'
+import type { PublishedDocuments } from './state/key_ring.ts'
 
 /** What the routes need. Built once per isolate. */
 export interface AppDeps extends IssueDeps, AdminDeps {
@@ -19,7 +20,12 @@ export interface AppDeps extends IssueDeps, AdminDeps {
   log: Log
 }
 
-export function createApp(deps: AppDeps): Hono {
+/** What answers requests. */
+export interface App {
+  fetch(request: Request): Response | Promise<Response>
+}
+
+export function createApp(deps: AppDeps): App {
   const app = new Hono()
   // Other methods are told apart in notFound: with one handler for a route, hono has no chain of them to walk.
   const allow = new Map<string, string>()
@@ -69,5 +75,22 @@ export function createApp(deps: AppDeps): Hono {
     deps.log({ event: 'request_failed', reason: refusal.reason, detail: refusal.detail })
     return plainError(refusal)
   })
-  return app
+
+  const documents = new Map<string, keyof PublishedDocuments>([
+    [at(PATHS.discovery), 'discovery'],
+    [at(PATHS.jwks), 'jwks'],
+  ])
+  return {
+    fetch(request) {
+      // What every verifier polls: going through the router would cost a third more (bench/README.md).
+      const name = request.method === 'GET' ? documents.get(pathOf(request.url)) : undefined
+      const fresh = name && deps.keyRing.fresh
+      return fresh ? servePublicDocument(request, fresh[name]) : app.fetch(request)
+    },
+  }
+}
+
+/** Whatever host it is said to be on (D8). A path with a query is another one, and for the router to judge. */
+function pathOf(url: string): string {
+  return url.slice(url.indexOf('/', url.indexOf('://') + 3))
 }

@@ -1,8 +1,7 @@
 /** From an environment to a service: the configuration, then what it takes, then the routes. Once per isolate. */
 
 import { waitUntil } from 'cloudflare:workers'
-import type { Hono } from 'hono'
-import { createApp } from './app.ts'
+import { type App, createApp } from './app.ts'
 import { Administrators } from './attest/administrators.ts'
 import { KeyClaims } from './attest/cluster_keys.ts'
 import { KubernetesApi } from './cluster/kubernetes_api.ts'
@@ -24,20 +23,24 @@ const POLICY_STATE_NAME = 'policy'
 export function createService(
   configure: (env: Env) => Config | Promise<Config>,
 ): Required<Pick<ExportedHandler<Env>, 'fetch'>> {
-  let app: Hono | null = null
+  let app: App | null = null
   let refused = false
+  const start = async (env: Env): Promise<App | null> => {
+    if (!app && !refused)
+      try {
+        app = createApp(createDeps(await configure(env), env))
+      } catch (error) {
+        if (!(error instanceof ConfigError)) throw error
+        // An isolate's environment never changes, so neither does the verdict.
+        refused = true
+        log({ event: 'configuration_refused', problems: error.problems })
+      }
+    return app
+  }
   return {
-    async fetch(request, env) {
-      if (!app && !refused)
-        try {
-          app = createApp(createDeps(await configure(env), env))
-        } catch (error) {
-          if (!(error instanceof ConfigError)) throw error
-          // An isolate's environment never changes, so neither does the verdict.
-          refused = true
-          log({ event: 'configuration_refused', problems: error.problems })
-        }
-      return app?.fetch(request) ?? plainError(new Refusal('not_configured', ''))
+    fetch(request, env) {
+      if (app) return app.fetch(request)
+      return start(env).then((started) => started?.fetch(request) ?? plainError(new Refusal('not_configured', '')))
     },
   }
 }

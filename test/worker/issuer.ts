@@ -1,10 +1,9 @@
 /** A whole issuer with everything real in it but the clock, the network and the log. */
 
 import { env } from 'cloudflare:workers'
-import type { Hono } from 'hono'
 import { verifyCompact } from '../../keys/jws.ts'
 import { readKeySet } from '../../keys/key_set.ts'
-import { type AppDeps, createApp } from '../../worker/app.ts'
+import { type App, type AppDeps, createApp } from '../../worker/app.ts'
 import { Administrators } from '../../worker/attest/administrators.ts'
 import { KeyClaims } from '../../worker/attest/cluster_keys.ts'
 import { KubernetesApi } from '../../worker/cluster/kubernetes_api.ts'
@@ -73,7 +72,7 @@ export class TestIssuer {
   readonly book = new LogBook()
   readonly background = new Background()
   readonly deps: AppDeps
-  readonly app: Hono
+  readonly app: App
 
   /** @param variables laid over those of an issuer in development with one local key */
   constructor(objects: readonly object[], variables: object = {}, deps: Partial<AppDeps> = {}) {

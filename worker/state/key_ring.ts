@@ -80,6 +80,11 @@ export class KeyRing {
     return published
   }
 
+  /** What {@link published} would give, where there is nothing to wait for; else null. */
+  get fresh(): PublishedDocuments | null {
+    return this.#snapshot && this.#deps.now() < this.#renewAt ? this.#snapshot.published : null
+  }
+
   /**
    * @param alg null for whatever the first key makes
    * @returns the signer of the first listed key that makes `alg`. If that key cannot sign, no other takes its place.
