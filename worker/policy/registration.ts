@@ -15,6 +15,11 @@ const MIN_TTL_SECONDS = 30
 /** DNS label or subdomain, as Kubernetes names things. */
 const KubernetesName = z.string().check(z.regex(/^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/, 'not a Kubernetes name'))
 
+const DistinctClusters = z.array(ClusterName).check(
+  z.minLength(1),
+  z.refine((names) => new Set(names).size === names.length, 'names a cluster twice'),
+)
+
 /** SPIRE allows as much; nobody has a use for more. */
 const MAX_SELECTORS = 256
 
@@ -65,7 +70,7 @@ export const RegistrationManifest = z.strictObject({
   metadata: z.strictObject({ name: KubernetesName }),
   spec: z
     .strictObject({
-      clusters: z.optional(z.array(ClusterName).check(z.minLength(1))),
+      clusters: z.optional(DistinctClusters),
       selector: z.optional(
         z.strictObject({
           namespace: KubernetesName,

@@ -5,11 +5,10 @@ import { authorize, type Grant, type Wanted } from '../../../worker/policy/autho
 import type { Policy } from '../../../worker/policy/policy.ts'
 import type { Registration } from '../../../worker/policy/registration.ts'
 import { RegistrationIndex } from '../../../worker/policy/registration_index.ts'
-import { SpiffeIdTemplate } from '../../../worker/policy/spiffe_id_template.ts'
 import { Refusal, type RefusalReason } from '../../../worker/refusal.ts'
 import { NOW } from '../../support/clock.ts'
 import { POD } from '../../support/cluster.ts'
-import { attestation, cluster, policyOf, registration, TRUST_DOMAIN } from '../../support/policy.ts'
+import { attestation, cluster, policyOf, raw, registration } from '../../support/policy.ts'
 
 /** @returns the terms, or why there are none */
 function decide(
@@ -28,29 +27,6 @@ function decide(
 
 /** A policy of the cluster `east` and these registrations. */
 const east = (...registrations: readonly object[]) => policyOf(cluster('east'), ...registrations)
-
-/** A registration as compiled, for what a manifest would not get through with. */
-function raw(name: string, spiffeId: string, change: Partial<Registration> = {}): Registration {
-  return {
-    name,
-    clusters: ['east'],
-    source: 'manifest',
-    selectors: [`k8s:ns:${POD.namespace}`],
-    podsOf: null,
-    svidTypes: ['JWT'],
-    claims: {},
-    dnsNames: [],
-    hint: null,
-    liveness: 'none',
-    template: SpiffeIdTemplate.parse(`${TRUST_DOMAIN}${spiffeId}`, TRUST_DOMAIN),
-    audiences: ['k8s'],
-    audienceCombinations: [],
-    ttlSeconds: 300,
-    alg: null,
-    sharedIdentity: false,
-    ...change,
-  }
-}
 
 const rawPolicy = (...registrations: Registration[]): Policy => ({
   ...east(),

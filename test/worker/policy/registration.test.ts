@@ -54,6 +54,7 @@ test('a registration that says everything is taken at its word', () => {
 describe('the schema', () => {
   test.each<[string, object, string]>([
     ['T-2: an empty list of clusters', { clusters: [] }, 'spec.clusters: '],
+    ['T-2: a cluster twice', { clusters: ['east', 'east'] }, 'spec.clusters: names a cluster twice'],
     ['T-2: any cluster', { clusters: ['*'] }, 'spec.clusters.0: not a DNS label'],
     ['T-4: no selector', { selector: undefined }, 'spec.selector: '],
     ['T-4: a selector without a namespace', { selector: { serviceAccountName: 'b' } }, 'spec.selector.namespace: '],
