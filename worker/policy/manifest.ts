@@ -69,8 +69,18 @@ export function parseObject(value: unknown): ManifestObject {
 }
 
 /** Puts objects together. One of a cluster that is wrong is left out; with any other, nothing can be used. */
-export function compilePolicy(objects: readonly SourcedObject[], context: ManifestContext): CompiledPolicy {
+export function compilePolicy(all: readonly SourcedObject[], context: ManifestContext): CompiledPolicy {
   const problems: string[] = []
+  const rejected = new Map<string, readonly string[]>()
+  // T-1: whatever else an object of a cluster says it is, it would speak for more than its cluster.
+  const objects = all.filter(({ object, source }) => {
+    const foreign = typeof source === 'object' && object.kind !== 'WorkloadRegistration'
+    if (foreign)
+      rejected.set(`${source.cluster}/${object.metadata.name}`, [
+        `kind: ${object.kind} objects are not read from clusters`,
+      ])
+    return !foreign
+  })
   const names = new Set<string>()
   for (const { object, source } of objects) {
     const title = `${object.kind} ${object.metadata.name}`
@@ -89,7 +99,6 @@ export function compilePolicy(objects: readonly SourcedObject[], context: Manife
   const audiences = audiencesOf(clusters.values())
   const identities = new SharedIdentities()
   const registrations: Registration[] = []
-  const rejected = new Map<string, readonly string[]>()
   // Live objects last, so that none of them can keep another from being accepted.
   for (const { object, source } of objects.toSorted((one, other) => rank(one) - rank(other))) {
     if (object.kind !== 'WorkloadRegistration') continue
@@ -109,8 +118,7 @@ export function compilePolicy(objects: readonly SourcedObject[], context: Manife
     }
     const found = checkRegistration(registration, clusters, audiences, context)
     if (typeof source === 'object') {
-      const cluster = clusters.get(source.cluster)
-      if (cluster) found.push(...checkCeiling(registration, cluster))
+      found.push(...checkCeiling(registration, clusters.get(source.cluster)))
     }
     const sharing = found.length === 0 ? identities.add(registration) : null
     if (sharing)

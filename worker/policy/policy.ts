@@ -227,9 +227,11 @@ function checkSpiffeId(registration: Registration, severalClusters: boolean, tru
 /**
  * What an object that was read from a cluster may say: nothing but what the cluster's record allows, for pods of that
  * cluster alone (T-1). It is refused as a whole, never cut to fit.
+ *
+ * @param cluster undefined if its record is gone, and with it whatever it allowed
  */
-export function checkCeiling(registration: Registration, cluster: Cluster): string[] {
-  const { ceiling } = cluster
+export function checkCeiling(registration: Registration, cluster: Cluster | undefined): string[] {
+  const ceiling = cluster?.ceiling
   if (!ceiling) return ['objects of this cluster are not read']
   const problems: string[] = []
   if (registration.clusters.some((name) => name !== cluster.name)) problems.push('spec.clusters: another cluster')
