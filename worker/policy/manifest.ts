@@ -11,6 +11,7 @@ import { BanManifest, Bans } from './ban.ts'
 import { ClusterManifest, compileCluster } from './cluster.ts'
 import {
   audiencesOf,
+  checkAdmin,
   checkCeiling,
   checkClusters,
   checkRegistration,
@@ -97,6 +98,13 @@ export function compilePolicy(all: readonly SourcedObject[], context: ManifestCo
   problems.push(...checkClusters([...clusters.values()], context))
 
   const audiences = audiencesOf(clusters.values())
+  const bans = objects.flatMap(({ object }) => (object.kind === 'Ban' ? [object] : []))
+  for (const { metadata, spec } of bans)
+    if ('spiffeID' in spec && !spec.spiffeID.startsWith(`${context.trustDomain}/`))
+      problems.push(`Ban ${metadata.name}: spec.spiffeID: is of another trust domain`)
+  const admins = objects.flatMap(({ object }) => (object.kind === 'Admin' ? [compileAdmin(object)] : []))
+  for (const admin of admins)
+    problems.push(...checkAdmin(admin, audiences, context).map((problem) => `Admin ${admin.name}: ${problem}`))
   const identities = new SharedIdentities()
   const registrations: Registration[] = []
   // Live objects last, so that none of them can keep another from being accepted.
@@ -132,8 +140,8 @@ export function compilePolicy(all: readonly SourcedObject[], context: ManifestCo
     trustDomain: context.trustDomain,
     clusters,
     registrations: new RegistrationIndex(registrations),
-    bans: new Bans(objects.flatMap(({ object }) => (object.kind === 'Ban' ? [object] : []))),
-    admins: objects.flatMap(({ object }) => (object.kind === 'Admin' ? [compileAdmin(object)] : [])),
+    bans: new Bans(bans),
+    admins,
     audiences,
   }
   return { policy, problems, rejected }

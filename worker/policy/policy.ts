@@ -78,6 +78,18 @@ function checkKeySources(clusters: readonly Cluster[]): string[] {
   })
 }
 
+/** T-11: what makes an administrator makes nothing else, and comes from where nobody can reach in between. */
+export function checkAdmin(admin: Admin, audiences: KnownAudiences, context: ManifestContext): string[] {
+  if (admin.by === 'key') return []
+  const problems: string[] = []
+  const urlProblem = endpointUrlProblem(admin.issuer, context.allowLoopbackHttp)
+  if (admin.issuer === context.issuer) problems.push('spec.token.issuer: is this issuer itself')
+  else if (urlProblem !== null) problems.push(`spec.token.issuer: ${urlProblem}`)
+  if (audiences.attestation.has(admin.audience)) problems.push('spec.token.audience: is an attestation audience')
+  if (audiences.apiServers.has(admin.audience)) problems.push("spec.token.audience: is an API server's")
+  return problems
+}
+
 function checkCluster(cluster: Cluster, context: ManifestContext): string[] {
   const { issuer, keySource, connection } = cluster
   if (issuer === context.issuer) return ['spec.issuer: is this issuer itself']
