@@ -188,5 +188,7 @@ function describe(issue: z.core.$ZodIssue): string {
   const where = issue.path.join('.')
   if (issue.code === 'unrecognized_keys')
     return `${[where, ''].join(where ? '.' : '')}${issue.keys.join(', ')}: unknown field`
+  // What is wrong with a name stands one level further down.
+  if (issue.code === 'invalid_key') return `${where}: ${issue.issues.map(({ message }) => message).join(', ')}`
   return where === '' ? issue.message : `${where}: ${issue.message}`
 }

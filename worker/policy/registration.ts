@@ -41,9 +41,9 @@ const Selector = z
  */
 const RESERVED_CLAIMS: ReadonlySet<string> = new Set(
   (
-    'iss sub aud exp nbf iat jti azp nonce auth_time at_hash c_hash acr amr sub_jwk cnf act may_act scope client_id sid ' +
+    'iss sub aud exp nbf iat jti azp nonce auth_time at_hash c_hash acr amr sub_jwk cnf act may_act scope scp client_id sid ' +
     'events toe txn rph vc vp entitlements groups roles email email_verified phone_number phone_number_verified ' +
-    'preferred_username upn oid tid node_name'
+    'preferred_username upn oid tid hd node_name'
   ).split(' '),
 )
 
