@@ -2,8 +2,16 @@
 
 import type { PodAttestation } from '../../worker/attest/attestation.ts'
 import { podSelectors } from '../../worker/attest/selectors.ts'
-import { compilePolicy, ManifestError, parseManifest, type SourcedObject } from '../../worker/policy/manifest.ts'
+import {
+  compilePolicy,
+  ManifestError,
+  parseManifest,
+  parseObject,
+  type SourcedObject,
+} from '../../worker/policy/manifest.ts'
 import type { Policy } from '../../worker/policy/policy.ts'
+import type { Registration } from '../../worker/policy/registration.ts'
+import { SpiffeIdTemplate } from '../../worker/policy/spiffe_id_template.ts'
 import { TrustDomain } from '../../worker/spiffe/id.ts'
 import { NOW } from './clock.ts'
 import { POD } from './cluster.ts'
@@ -51,6 +59,35 @@ export function registration(name: string, spec: object = {}): object {
       ...spec,
     },
   }
+}
+
+/** A registration as compiled, for what a manifest would not get through with. */
+export function raw(name: string, path: string, change: Partial<Registration> = {}): Registration {
+  return {
+    name,
+    clusters: ['east'],
+    source: 'manifest',
+    selectors: [`k8s:ns:${POD.namespace}`],
+    podsOf: null,
+    oidc: null,
+    svidTypes: ['JWT'],
+    claims: {},
+    dnsNames: [],
+    hint: null,
+    liveness: 'none',
+    template: SpiffeIdTemplate.parse(`${TRUST_DOMAIN}${path}`, TRUST_DOMAIN),
+    audiences: ['k8s'],
+    audienceCombinations: [],
+    ttlSeconds: 300,
+    alg: null,
+    sharedIdentity: false,
+    ...change,
+  }
+}
+
+/** Objects with where they came from. */
+export function from(source: SourcedObject['source'], ...objects: readonly object[]): SourcedObject[] {
+  return objects.map((object) => ({ object: parseObject(object), source }))
 }
 
 /** @param text YAML */

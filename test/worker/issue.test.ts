@@ -193,6 +193,34 @@ describe('T-5: minting itself refuses', () => {
   )
 })
 
+test('T-14: minting itself lets no claim of a registration take the place of its own, even if it was granted', async () => {
+  const evil = { iss: 'e', sub: 'e', aud: 'e', exp: 'e', iat: 'e', jti: 'e', tier: 'gold' }
+  const { policy, ...config } = issuer().deps.config
+  const registrations = policy.registrations.all.map((one) => ({ ...one, claims: evil }))
+  const by = issuer(
+    {},
+    {},
+    {
+      policyRing: {
+        current: async () => ({
+          attestors: { attest: async () => attestation() },
+          policy: { ...policy, registrations: new RegistrationIndex(registrations) },
+        }),
+      } as unknown as PolicyRing,
+    },
+  )
+  const { claims, decision } = await run(by, 'any')
+  expect(claims).toEqual({
+    tier: 'gold',
+    iss: config.issuer,
+    sub: `spiffe://example.org/ns/${POD.namespace}/sa/${POD.serviceAccount.name}`,
+    aud: 'k8s',
+    exp: NOW + 300,
+    iat: NOW,
+    jti: decision.id,
+  })
+})
+
 describe('T-6, 12.7: an SVID of ours is never a subject token', () => {
   test('not to get another audience, and not to get a longer life', async () => {
     const by = issuer({ audiences: ['a', 'b', 'spiffe-edge-2'] })

@@ -12,6 +12,7 @@ import { ClusterManifest, compileCluster } from './cluster.ts'
 import { compileOidcAttestor, OidcAttestorManifest } from './oidc_attestor.ts'
 import {
   audiencesOf,
+  checkAdmin,
   checkAttestors,
   checkCeiling,
   checkClusters,
@@ -111,6 +112,13 @@ export function compilePolicy(sourced: readonly SourcedObject[], context: Manife
   problems.push(...checkAttestors([...attestors.values()], [...clusters.values()], context))
 
   const audiences = audiencesOf(clusters.values(), attestors.values())
+  const bans = objects.flatMap(({ object }) => (object.kind === 'Ban' ? [object] : []))
+  for (const { metadata, spec } of bans)
+    if ('spiffeID' in spec && !spec.spiffeID.startsWith(`${context.trustDomain}/`))
+      problems.push(`Ban ${metadata.name}: spec.spiffeID: is of another trust domain`)
+  const admins = objects.flatMap(({ object }) => (object.kind === 'Admin' ? [compileAdmin(object)] : []))
+  for (const admin of admins)
+    problems.push(...checkAdmin(admin, audiences, context).map((problem) => `Admin ${admin.name}: ${problem}`))
   const identities = new SharedIdentities()
   const registrations: Registration[] = []
   // Live objects last, so that none of them can keep another from being accepted.
@@ -132,8 +140,7 @@ export function compilePolicy(sourced: readonly SourcedObject[], context: Manife
     }
     const found = checkRegistration(registration, { clusters, attestors, audiences }, context)
     if (typeof source === 'object') {
-      const cluster = clusters.get(source.cluster)
-      if (cluster) found.push(...checkCeiling(registration, cluster))
+      found.push(...checkCeiling(registration, clusters.get(source.cluster)))
     }
     const sharing = found.length === 0 ? identities.add(registration) : null
     if (sharing)
@@ -148,8 +155,8 @@ export function compilePolicy(sourced: readonly SourcedObject[], context: Manife
     clusters,
     attestors,
     registrations: new RegistrationIndex(registrations),
-    bans: new Bans(objects.flatMap(({ object }) => (object.kind === 'Ban' ? [object] : []))),
-    admins: objects.flatMap(({ object }) => (object.kind === 'Admin' ? [compileAdmin(object)] : [])),
+    bans: new Bans(bans),
+    admins,
     audiences,
   }
   return { policy, problems, rejected }
@@ -196,5 +203,7 @@ function describe(issue: z.core.$ZodIssue): string {
   const where = issue.path.join('.')
   if (issue.code === 'unrecognized_keys')
     return `${[where, ''].join(where ? '.' : '')}${issue.keys.join(', ')}: unknown field`
+  // What is wrong with a name stands one level further down.
+  if (issue.code === 'invalid_key') return `${where}: ${issue.issues.map(({ message }) => message).join(', ')}`
   return where === '' ? issue.message : `${where}: ${issue.message}`
 }

@@ -83,6 +83,18 @@ function checkKeySources(clusters: readonly Cluster[]): string[] {
   })
 }
 
+/** T-11: what makes an administrator makes nothing else, and comes from where nobody can reach in between. */
+export function checkAdmin(admin: Admin, audiences: KnownAudiences, context: ManifestContext): string[] {
+  if (admin.by === 'key') return []
+  const problems: string[] = []
+  const urlProblem = endpointUrlProblem(admin.issuer, context.allowLoopbackHttp)
+  if (admin.issuer === context.issuer) problems.push('spec.token.issuer: is this issuer itself')
+  else if (urlProblem !== null) problems.push(`spec.token.issuer: ${urlProblem}`)
+  if (audiences.attestation.has(admin.audience)) problems.push('spec.token.audience: is an attestation audience')
+  if (audiences.apiServers.has(admin.audience)) problems.push("spec.token.audience: is an API server's")
+  return problems
+}
+
 /** T-6: an attestor's issuer is none of ours and no cluster's, so that a token is good in one place only. */
 export function checkAttestors(
   attestors: readonly OidcAttestor[],
@@ -281,9 +293,11 @@ function checkSpiffeId(registration: Registration, severalClusters: boolean, tru
 /**
  * What an object that was read from a cluster may say: nothing but what the cluster's record allows, for pods of that
  * cluster alone (T-1). It is refused as a whole, never cut to fit.
+ *
+ * @param cluster undefined if its record is gone, and with it whatever it allowed
  */
-export function checkCeiling(registration: Registration, cluster: Cluster): string[] {
-  const { ceiling } = cluster
+export function checkCeiling(registration: Registration, cluster: Cluster | undefined): string[] {
+  const ceiling = cluster?.ceiling
   if (!ceiling) return ['objects of this cluster are not read']
   const problems: string[] = []
   if (registration.oidc || registration.clusters.some((name) => name !== cluster.name))

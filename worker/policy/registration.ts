@@ -16,6 +16,11 @@ const MIN_TTL_SECONDS = 30
 /** DNS label or subdomain, as Kubernetes names things. */
 const KubernetesName = z.string().check(z.regex(/^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/, 'not a Kubernetes name'))
 
+const DistinctClusters = z.array(ClusterName).check(
+  z.minLength(1),
+  z.refine((names) => new Set(names).size === names.length, 'names a cluster twice'),
+)
+
 /** SPIRE allows as much; nobody has a use for more. */
 const MAX_SELECTORS = 256
 
@@ -37,9 +42,9 @@ const Selector = z
  */
 const RESERVED_CLAIMS: ReadonlySet<string> = new Set(
   (
-    'iss sub aud exp nbf iat jti azp nonce auth_time at_hash c_hash acr amr sub_jwk cnf act may_act scope client_id sid ' +
+    'iss sub aud exp nbf iat jti azp nonce auth_time at_hash c_hash acr amr sub_jwk cnf act may_act scope scp client_id sid ' +
     'events toe txn rph vc vp entitlements groups roles email email_verified phone_number phone_number_verified ' +
-    'preferred_username upn oid tid node_name'
+    'preferred_username upn oid tid hd node_name'
   ).split(' '),
 )
 
@@ -66,7 +71,7 @@ export const RegistrationManifest = z.strictObject({
   metadata: z.strictObject({ name: KubernetesName }),
   spec: z
     .strictObject({
-      clusters: z.optional(z.array(ClusterName).check(z.minLength(1))),
+      clusters: z.optional(DistinctClusters),
       selector: z.optional(
         z.strictObject({
           namespace: KubernetesName,

@@ -10,37 +10,51 @@ type Segment = string | null
 
 interface Node {
   readonly next: Map<Segment, Node>
-  /** Who can give the ID that ends here, by cluster; and whether each of them says that it is shared. */
-  readonly owners: Map<string, boolean>
+  /** The clusters whose pods can have the ID that ends here. */
+  readonly owners: Set<string>
+  /** Those of them that do not say that it is shared. */
+  readonly unshared: Set<string>
+  /** The one cluster that anything from here on belongs to; null if there are several. */
+  only: string | null
 }
 
 export class SharedIdentities {
-  readonly #root: Node = { next: new Map(), owners: new Map() }
+  #root: Node | null = null
 
   /**
    * @returns two clusters whose pods could share an ID if the registration was added, or null. Only then it is added.
    */
   add(registration: Registration): readonly [string, string] | null {
     // To whom an ID belongs, a provider of workloads that are no pods counts as a cluster.
-    const homes = registration.oidc ? [`OIDCAttestor ${registration.oidc.attestor}`] : registration.clusters
-    const paths = homes.map((cluster) => ({ cluster, segments: idPattern(registration, cluster) }))
-    for (const [index, { cluster, segments }] of paths.entries()) {
-      const earlier = paths.slice(0, index).find((other) => overlap(other.segments, segments))
-      if (earlier && !registration.sharedIdentity) return [earlier.cluster, cluster]
-      const other = conflict(this.#root, segments, 0, cluster, registration.sharedIdentity)
-      if (other !== null) return [other, cluster]
+    const clusters = new Set(registration.oidc ? [`OIDCAttestor ${registration.oidc.attestor}`] : registration.clusters)
+    const shared = registration.sharedIdentity
+    const [one, other] = clusters
+    // With the cluster in them, the IDs of two clusters differ; without it, they are the same.
+    if (one !== undefined && other !== undefined && !shared && !registration.template.uses('cluster'))
+      return [one, other]
+    for (const cluster of clusters) {
+      const owner = this.#root && conflict(this.#root, idPattern(registration, cluster), 0, cluster, shared)
+      if (owner !== null) return [owner, cluster]
     }
-    for (const { cluster, segments } of paths) {
-      let node = this.#root
-      for (const segment of segments) {
-        const next = node.next.get(segment) ?? { next: new Map(), owners: new Map() }
+    for (const cluster of clusters) {
+      let node = visit(this.#root, cluster)
+      this.#root = node
+      for (const segment of idPattern(registration, cluster)) {
+        const next = visit(node.next.get(segment) ?? null, cluster)
         node.next.set(segment, next)
         node = next
       }
-      node.owners.set(cluster, registration.sharedIdentity && (node.owners.get(cluster) ?? true))
+      node.owners.add(cluster)
+      if (!shared) node.unshared.add(cluster)
     }
     return null
   }
+}
+
+function visit(node: Node | null, cluster: string): Node {
+  if (!node) return { next: new Map(), owners: new Set(), unshared: new Set(), only: cluster }
+  if (node.only !== cluster) node.only = null
+  return node
 }
 
 /** @returns a cluster of another owner of an ID that `segments` can give, unless both say that it is shared */
@@ -51,8 +65,9 @@ function conflict(
   cluster: string,
   shared: boolean,
 ): string | null {
+  if (node.only === cluster) return null
   if (at === segments.length) {
-    for (const [owner, sharedToo] of node.owners) if (owner !== cluster && !(shared && sharedToo)) return owner
+    for (const owner of shared ? node.unshared : node.owners) if (owner !== cluster) return owner
     return null
   }
   const segment = segments[at] ?? null
@@ -75,12 +90,5 @@ export function idPattern(registration: Registration, cluster: string): Segment[
   }
   return registration.template.segments.map((segment) =>
     'literal' in segment ? segment.literal : fixed[segment.variable],
-  )
-}
-
-function overlap(one: readonly Segment[], other: readonly Segment[]): boolean {
-  return (
-    one.length === other.length &&
-    one.every((segment, index) => segment === null || other[index] === null || segment === other[index])
   )
 }

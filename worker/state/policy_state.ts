@@ -84,10 +84,12 @@ export class PolicyState extends DurableObject {
     ifVersion: number,
   ): number | null {
     if (this.#version() !== ifVersion) return null
-    for (const { kind, name } of remove) this.#sql.exec('delete from applied where kind = ? and name = ?', kind, name)
-    for (const { kind, name, object } of put)
-      this.#sql.exec('insert or replace into applied values (?, ?, ?)', kind, name, JSON.stringify(object))
-    return this.#next()
+    return this.ctx.storage.transactionSync(() => {
+      for (const { kind, name } of remove) this.#sql.exec('delete from applied where kind = ? and name = ?', kind, name)
+      for (const { kind, name, object } of put)
+        this.#sql.exec('insert or replace into applied values (?, ?, ?)', kind, name, JSON.stringify(object))
+      return this.#next()
+    })
   }
 
   /**
@@ -111,14 +113,21 @@ export class PolicyState extends DurableObject {
    */
   keepLive({ cluster, objects }: LiveObjects, now: number): void {
     this.#sql.exec('insert or replace into live_read values (?, ?)', cluster, now)
-    const rows = objects.map((object) => ({ name: nameOf(object), json: JSON.stringify(object) }))
+    // By name, so that one that comes twice is no change each time.
+    const rows = [...new Map(objects.map((object) => [nameOf(object), JSON.stringify(object)]))].map(
+      ([name, json]) => ({
+        name,
+        json,
+      }),
+    )
     const before = this.#sql.exec('select name, json from live where cluster = ? order by name', cluster).toArray()
     const after = rows.toSorted((one, other) => (one.name < other.name ? -1 : 1))
     if (JSON.stringify(before) === JSON.stringify(after)) return
-    this.#sql.exec('delete from live where cluster = ?', cluster)
-    for (const { name, json } of rows)
-      this.#sql.exec('insert or replace into live values (?, ?, ?)', cluster, name, json)
-    this.#next()
+    this.ctx.storage.transactionSync(() => {
+      this.#sql.exec('delete from live where cluster = ?', cluster)
+      for (const { name, json } of rows) this.#sql.exec('insert into live values (?, ?, ?)', cluster, name, json)
+      this.#next()
+    })
   }
 
   #version(): number {
@@ -132,21 +141,31 @@ export class PolicyState extends DurableObject {
 
   #stored() {
     const applied = this.#sql
-      .exec<{ json: string }>('select json from applied order by kind, name')
+      .exec<{ kind: string; name: string; json: string }>('select kind, name, json from applied order by kind, name')
       .toArray()
-      .map(({ json }) => JSON.parse(json) as object)
+      .map(({ kind, name, json }) => parse(json, kind, name))
     const live = new Map<string, object[]>()
-    for (const { cluster, json } of this.#sql.exec<{ cluster: string; json: string }>(
-      'select cluster, json from live order by cluster, name',
+    for (const { cluster, name, json } of this.#sql.exec<{ cluster: string; name: string; json: string }>(
+      'select cluster, name, json from live order by cluster, name',
     )) {
       const objects = live.get(cluster) ?? []
-      objects.push(JSON.parse(json) as object)
+      objects.push(parse(json, 'WorkloadRegistration', name))
       live.set(cluster, objects)
     }
     return { applied, live: [...live].map(([cluster, objects]) => ({ cluster, objects })) }
   }
 }
 
+/** A row that is damaged is still an object of its name, which whoever reads it finds wrong and can have removed. */
+function parse(json: string, kind: string, name: string): object {
+  try {
+    const value: unknown = JSON.parse(json)
+    if (typeof value === 'object' && value !== null) return value
+  } catch {}
+  return { kind, metadata: { name } }
+}
+
 function nameOf(object: object): string {
-  return String((object as { metadata?: { name?: unknown } }).metadata?.name)
+  const name = (object as { metadata?: { name?: unknown } | null } | null)?.metadata?.name
+  return typeof name === 'string' ? name : ''
 }

@@ -5,11 +5,10 @@ import { authorize, type Grant, type Wanted } from '../../../worker/policy/autho
 import type { Policy } from '../../../worker/policy/policy.ts'
 import type { Registration } from '../../../worker/policy/registration.ts'
 import { RegistrationIndex } from '../../../worker/policy/registration_index.ts'
-import { SpiffeIdTemplate } from '../../../worker/policy/spiffe_id_template.ts'
 import { Refusal, type RefusalReason } from '../../../worker/refusal.ts'
 import { NOW } from '../../support/clock.ts'
 import { POD } from '../../support/cluster.ts'
-import { attestation, cluster, policyOf, registration, TRUST_DOMAIN } from '../../support/policy.ts'
+import { attestation, cluster, policyOf, raw, registration } from '../../support/policy.ts'
 
 /** @returns the terms, or why there are none */
 function decide(
@@ -28,30 +27,6 @@ function decide(
 
 /** A policy of the cluster `east` and these registrations. */
 const east = (...registrations: readonly object[]) => policyOf(cluster('east'), ...registrations)
-
-/** A registration as compiled, for what a manifest would not get through with. */
-function raw(name: string, spiffeId: string, change: Partial<Registration> = {}): Registration {
-  return {
-    name,
-    clusters: ['east'],
-    source: 'manifest',
-    selectors: [`k8s:ns:${POD.namespace}`],
-    podsOf: null,
-    oidc: null,
-    svidTypes: ['JWT'],
-    claims: {},
-    dnsNames: [],
-    hint: null,
-    liveness: 'none',
-    template: SpiffeIdTemplate.parse(`${TRUST_DOMAIN}${spiffeId}`, TRUST_DOMAIN),
-    audiences: ['k8s'],
-    audienceCombinations: [],
-    ttlSeconds: 300,
-    alg: null,
-    sharedIdentity: false,
-    ...change,
-  }
-}
 
 const rawPolicy = (...registrations: Registration[]): Policy => ({
   ...east(),
@@ -205,6 +180,73 @@ describe('T-7: audiences', () => {
     ['a stranger', policy, ['x'], 'target_not_allowed'],
   ])('%s', (_, under, requested, outcome) => {
     expect(granted(decide(under, requested))).toEqual(outcome)
+  })
+})
+
+describe('T-4: a pod that could have several SPIFFE IDs', () => {
+  const id = (path: string) => `spiffe://example.org${path}`
+  const policy = east(
+    registration('one', { spiffeID: id('/one'), audiences: ['a', 'b'] }),
+    registration('other', { spiffeID: id('/other'), audiences: ['a'], hint: 'the other' }),
+    registration('certificate', { spiffeID: id('/certificate'), audiences: [], svidType: 'X509' }),
+  )
+  const ask = (spiffeId: string | null, audience: readonly string[] = ['a'], more: Partial<Wanted> = {}) =>
+    decide(policy, audience, attestation(), { spiffeId, ...more })
+
+  test('gets none unless it names one, whichever audience it asks for', () => {
+    for (const audience of [[], ['a'], ['b'], ['c']]) expect(ask(null, audience)).toBe('registration_ambiguous')
+  })
+
+  test('gets the one that it names, by the terms of that one', () => {
+    expect(ask(id('/one'))).toMatchObject({ registration: 'one', spiffeId: { path: '/one' }, hint: null })
+    expect(ask(id('/other'))).toMatchObject({ registration: 'other', spiffeId: { path: '/other' }, hint: 'the other' })
+    expect(ask(id('/other'), ['b'])).toBe('target_not_allowed')
+    expect(ask(id('/one'), [])).toBe('target_missing')
+    expect(ask(id('/other'), [])).toMatchObject({ audience: ['a'] })
+  })
+
+  test.each([
+    id('/third'),
+    id('/one/'),
+    id('/One'),
+    id('/one '),
+    id(''),
+    '/one',
+    '',
+    'spiffe://other.example/one',
+    'SPIFFE://example.org/one',
+    'spiffe://EXAMPLE.ORG/one',
+    id('/x/../one'),
+    id('/%6fne'),
+  ])('gets none by naming %j', (name) => {
+    expect(ask(name)).toBe('spiffe_id_not_allowed')
+  })
+
+  test('gets none of those that are for SVIDs of another type', () => {
+    expect(ask(id('/certificate'))).toBe('spiffe_id_not_allowed')
+    const only = east(registration('certificate', { audiences: [], svidType: 'X509' }))
+    for (const spiffeId of [null, id('/certificate')])
+      expect(decide(only, [], attestation(), { spiffeId })).toBe('svid_type_not_allowed')
+  })
+
+  test('of which one is for another type gets the other without naming it', () => {
+    const mixed = east(
+      registration('token', { spiffeID: id('/token'), audiences: ['a'], svidType: 'JWT' }),
+      registration('certificate', { spiffeID: id('/certificate'), audiences: [], svidType: 'X509' }),
+    )
+    expect(decide(mixed, ['a'])).toMatchObject({ registration: 'token' })
+  })
+
+  test('names one that two registrations give, and gets by the audience what it would get without', () => {
+    const same = east(
+      registration('one', { spiffeID: id('/x'), audiences: ['a', 'both'] }),
+      registration('other', { spiffeID: id('/x'), audiences: ['b', 'both'] }),
+    )
+    for (const spiffeId of [null, id('/x')]) {
+      const asked = (audience: string) => decide(same, [audience], attestation(), { spiffeId })
+      expect(asked('b')).toMatchObject({ registration: 'other' })
+      expect(asked('both')).toBe('registration_ambiguous')
+    }
   })
 })
 

@@ -638,3 +638,55 @@ describe('whatever is sent', () => {
     )
   })
 })
+
+describe('T-4, T-14: what a registration adds', () => {
+  const both = () =>
+    new TestIssuer([
+      east.record(),
+      registration('one', { spiffeID: 'spiffe://example.org/one', claims: { tier: 'gold', constructor: 'x' } }),
+      registration('other', { spiffeID: 'spiffe://example.org/other', hint: 'db client', claims: { tier: 'lead' } }),
+    ])
+
+  test('its claims are in the token, and what is the token’s own is not theirs to say', async () => {
+    const by = both()
+    const { status, body } = await answerTo(token, { spiffe_id: 'spiffe://example.org/one' }, {}, by)
+    expect(status).toBe(200)
+    expect((await by.read(body.access_token as string)).claims).toEqual({
+      tier: 'gold',
+      constructor: 'x',
+      iss: ISSUER,
+      sub: 'spiffe://example.org/one',
+      aud: 'k8s',
+      iat: NOW,
+      exp: NOW + 300,
+      jti: by.book.decisions[0]?.id,
+    })
+  })
+
+  test('its hint is in the answer, where it has one', async () => {
+    const by = both()
+    const hint = async (path: string) =>
+      (await answerTo(token, { spiffe_id: `spiffe://example.org${path}` }, {}, by)).body.hint
+    expect([await hint('/one'), await hint('/other')]).toEqual([undefined, 'db client'])
+  })
+
+  test.each([
+    [null, 'registration_ambiguous'],
+    ['', 'registration_ambiguous'],
+    ['spiffe://example.org/third', 'spiffe_id_not_allowed'],
+    ['spiffe://example.org/one spiffe://example.org/other', 'spiffe_id_not_allowed'],
+  ])('T-4: spiffe_id %j is %s', async (spiffeId, reason) => {
+    const { status, body } = await answerTo(token, { spiffe_id: spiffeId }, {}, both())
+    expect([status, body.error, body.reason]).toEqual([400, 'invalid_request', reason])
+  })
+
+  test('TX-7: and is given once', async () => {
+    const ids = ['spiffe://example.org/one', 'spiffe://example.org/other']
+    expect((await answerTo(token, { spiffe_id: ids }, {}, both())).body.reason).toBe('parameter_repeated')
+  })
+
+  test('a registration for certificates gives no token', async () => {
+    const by = new TestIssuer([east.record(), registration('web', { svidType: 'X509', audiences: [] })])
+    expect((await answerTo(token, {}, {}, by)).body.reason).toBe('svid_type_not_allowed')
+  })
+})
