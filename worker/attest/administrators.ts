@@ -35,13 +35,14 @@ export class Administrators {
   }
 
   /**
-   * @param token what came as bearer
+   * @param token what came as bearer; null for nothing
    * @param now seconds since the epoch
    * @returns the administrator's name
    * @throws Refusal `admin_none` where there are no administrators, `admin_token` where the token is nobody's or not good
    */
-  async authenticate(token: string, now: number): Promise<string> {
+  async authenticate(token: string | null, now: number): Promise<string> {
     if (this.#admins.length === 0) throw new Refusal('admin_none', 'the manifest names no Admin')
+    if (token === null) throw new Refusal('admin_token', 'no bearer token')
     try {
       const jws = parseJwt(token)
       const { issuedAt } = checkTimes(jws.payload, now)

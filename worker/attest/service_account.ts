@@ -55,8 +55,8 @@ export class ServiceAccountAttestor {
   /** @param previous whose keys and reviews are kept for clusters whose records have not changed */
   constructor(clusters: Iterable<Cluster>, deps: ServiceAccountAttestorDeps, previous?: ServiceAccountAttestor) {
     for (const cluster of clusters) {
-      const before = previous?.source(cluster.name)
-      const source = before && isDeepEqual(before.cluster, cluster) ? before : makeSource(cluster, deps)
+      const before = previous?.source(cluster.name) ?? null
+      const source = makeSource(cluster, deps, before)
       this.#byName.set(cluster.name, source)
       const sharing = this.#byIssuer.get(cluster.issuer)
       if (sharing) sharing.push(source)
@@ -124,18 +124,28 @@ export class ServiceAccountAttestor {
   }
 }
 
-function makeSource(cluster: Cluster, deps: ServiceAccountAttestorDeps): TokenSource {
+/** @param before whose parts are kept as far as what they are made of has not changed */
+function makeSource(cluster: Cluster, deps: ServiceAccountAttestorDeps, before: TokenSource | null): TokenSource {
+  if (before && isSame(before.cluster, cluster)) return before
   const api = deps.api(cluster)
   return {
     cluster,
     api,
-    keys: new ClusterKeys(cluster, deps, api),
+    keys:
+      before && isSame(keyOrigin(before.cluster), keyOrigin(cluster))
+        ? before.keys
+        : new ClusterKeys(cluster, deps, api),
     reviews: api && new TokenReviews(cluster, api, deps),
   }
 }
 
+/** All that decides which keys a cluster has. */
+function keyOrigin({ issuer, keySource, connection, reviewer }: Cluster): object {
+  return { issuer, keySource, connection, reviewer }
+}
+
 /** Records are plain data, made by one function, so their members are in one order. */
-function isDeepEqual(one: Cluster, other: Cluster): boolean {
+function isSame(one: object, other: object): boolean {
   return JSON.stringify(one) === JSON.stringify(other)
 }
 

@@ -194,7 +194,7 @@ function parseObjects(text: string, problems: string[]): ManifestObject[] {
 }
 
 function titleOf(value: unknown, index: number): string {
-  const { kind, metadata } = value as { kind?: unknown; metadata?: { name?: unknown } }
+  const { kind, metadata } = (value ?? {}) as { kind?: unknown; metadata?: { name?: unknown } }
   const name = metadata?.name
   return typeof kind === 'string' && typeof name === 'string' ? `${kind} ${name}` : `document ${index + 1}`
 }

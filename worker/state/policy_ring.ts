@@ -75,11 +75,11 @@ export class PolicyRing {
     const { now, waitUntil, log } = this.#deps
     if (!this.#snapshot || now() - this.#snapshot.askedAt > POLICY_LEASE_SECONDS) {
       if (this.#failure && now() < this.#failure.until) throw this.#failure.refusal
-      return this.renew()
+      return this.#load()
     }
     if (now() >= this.#renewAt) {
       this.#renewAt = now() + RENEW_SECONDS
-      waitUntil(this.renew().catch((error: Refusal) => log({ event: 'policy_not_renewed', detail: error.detail })))
+      waitUntil(this.#load().catch((error: Refusal) => log({ event: 'policy_not_renewed', detail: error.detail })))
     }
     return this.#snapshot
   }
@@ -87,9 +87,16 @@ export class PolicyRing {
   /**
    * Asks the state now.
    *
+   * @returns what holds at this moment or later
    * @throws Refusal `policy_unavailable`
    */
   async renew(): Promise<PolicySnapshot> {
+    // An answer that is on its way already may be from before a change that the caller has made.
+    if (this.#loading.underWay) await this.#load().catch(() => {})
+    return this.#load()
+  }
+
+  async #load(): Promise<PolicySnapshot> {
     const { now, waitUntil } = this.#deps
     try {
       const snapshot = await this.#loading.run(() => this.#ask(), waitUntil)
@@ -147,6 +154,8 @@ export class PolicyRing {
       if (!known) throw unavailable('no content')
       return { ...known, askedAt }
     }
+    // Who has given up on this answer has had a later one, and the keys that clusters have proven are those of that one.
+    if (this.#snapshot && this.#snapshot.askedAt > askedAt) return this.#snapshot
     return this.#open(reading.version, reading.stored, askedAt)
   }
 
@@ -173,14 +182,12 @@ export class PolicyRing {
     let kept = applied.flatMap((object) => read(object, 'applied', titleOf(object)))
     let compiled = compilePolicy([...deployed, ...kept, ...fromClusters], context)
     // What was good when it was applied may contradict a manifest that was deployed later. Then the manifest is right.
-    while (compiled.problems.length > 0 && kept.length > 0) {
-      const problemsOf = ({ object }: SourcedObject) =>
-        compiled.problems.filter((problem) => problem.startsWith(`${titleOf(object)}: `))
-      const blamed = kept.filter((one) => problemsOf(one).length > 0)
-      const dropped = blamed.length > 0 ? blamed : kept
-      for (const one of dropped)
-        rejected.set(titleOf(one.object), blamed.length > 0 ? problemsOf(one) : compiled.problems)
-      kept = kept.filter((one) => !dropped.includes(one))
+    while (compiled.problems.length > 0) {
+      const blamed = byTitle(compiled.problems)
+      const dropped = new Set(suspects(kept, blamed))
+      if (dropped.size === 0) break
+      for (const { object } of dropped) rejected.set(titleOf(object), blamed.get(titleOf(object)) ?? compiled.problems)
+      kept = kept.filter((one) => !dropped.has(one))
       compiled = compilePolicy([...deployed, ...kept, ...fromClusters], context)
     }
     for (const [object, problems] of compiled.rejected) rejected.set(object, problems)
@@ -203,13 +210,38 @@ function plainObject(object: unknown): object {
   return { apiVersion, kind, metadata: { name }, spec }
 }
 
-function titleOf(object: object): string {
-  const { kind, metadata } = object as { kind?: unknown; metadata?: { name?: unknown } }
-  return `${kind} ${metadata?.name}`
+/** Problems by the kind and name of the object that each begins with. */
+function byTitle(problems: readonly string[]): Map<string, string[]> {
+  const blamed = new Map<string, string[]>()
+  for (const problem of problems) {
+    const title = problem.slice(0, problem.indexOf(': '))
+    const others = blamed.get(title)
+    if (others) others.push(problem)
+    else blamed.set(title, [problem])
+  }
+  return blamed
 }
 
-function nameOf(object: object): unknown {
-  return (object as { metadata?: { name?: unknown } }).metadata?.name
+/**
+ * Which of what has been applied to leave out. Where only objects of the manifest are blamed, a cluster has come between
+ * them. A ban stays as long as it is not itself at fault: nothing else can make it wrong (T-26).
+ */
+function suspects(kept: readonly SourcedObject[], blamed: ReadonlyMap<string, unknown>): readonly SourcedObject[] {
+  const guilty = kept.filter(({ object }) => blamed.has(titleOf(object)))
+  if (guilty.length > 0) return guilty
+  const clusters = kept.filter(({ object }) => object.kind === 'Cluster')
+  return clusters.length > 0 ? clusters : kept.filter(({ object }) => object.kind !== 'Ban')
+}
+
+function titleOf(object: unknown): string {
+  const { kind } = (object ?? {}) as { kind?: unknown }
+  return `${typeof kind === 'string' ? kind : '?'} ${nameOf(object)}`
+}
+
+/** Anything may be stored, also what can't be made a text of. */
+function nameOf(object: unknown): string {
+  const name = (object as { metadata?: { name?: unknown } | null } | null)?.metadata?.name
+  return typeof name === 'string' ? name : '?'
 }
 
 function unavailable(detail: string): Refusal {

@@ -39,7 +39,7 @@ function policyState() {
 describe('what is applied', () => {
   test('is nothing at first', async () => {
     const { read } = policyState()
-    expect(await read()).toEqual({ stamp: 'ours', version: 0, stored: { applied: [], live: [] }, due: [] })
+    expect(await read()).toEqual({ stamp: 'ours', version: 0, stored: { applied: [], live: [] } })
   })
 
   test('is there after it, as it was, under a new version', async () => {
