@@ -40,14 +40,13 @@ export async function postApply(request: Request, deps: AdminDeps): Promise<Resp
   if (outcome.outcome === 'conflict') return adminResponse(409, { error: 'version_conflict' })
   if (outcome.outcome === 'refused') return adminResponse(422, { error: 'policy_refused', problems: outcome.problems })
   const { version, changes, warnings } = outcome
-  if (!parsed.data.dryRun)
+  const changed = changes.filter(({ action }) => action !== 'unchanged')
+  if (!parsed.data.dryRun && changed.length > 0)
     deps.log({
       event: 'policy_changed',
       admin,
       version,
-      changes: changes
-        .filter(({ action }) => action !== 'unchanged')
-        .map(({ action, kind, name }) => `${action} ${kind} ${name}`),
+      changes: changed.map(({ action, kind, name }) => `${action} ${kind} ${name}`),
     })
   return adminResponse(200, { version, dryRun: parsed.data.dryRun, changes, warnings })
 }
