@@ -10,9 +10,15 @@ import {
   parseObject,
   type SourcedObject,
 } from './policy/manifest.ts'
-import type { ManifestContext } from './policy/policy.ts'
+import type { ManifestContext, Policy } from './policy/policy.ts'
+import type { Registration } from './policy/registration.ts'
+import { Refusal } from './refusal.ts'
+import { settledOrLate } from './shared_call.ts'
 import type { PolicyRing, PolicySnapshot } from './state/policy_ring.ts'
 import type { ObjectName, PolicyState } from './state/policy_state.ts'
+
+const STATE_TIMEOUT_MS = 5500
+const RETRY_AFTER_SECONDS = 5
 
 /** What administering needs. Built once per isolate. */
 export interface AdministerDeps {
@@ -75,8 +81,9 @@ export async function applyObjects(request: ApplyRequest, deps: AdministerDeps):
     }
   })
   problems.push(...checkNames(put, request.remove, before))
+  const touched = new Set([...put.map(nameOf), ...request.remove].map(titleOf))
   const kept = before.objects.filter(
-    ({ object, source }) => source !== 'applied' || !touches([...put.map(nameOf), ...request.remove], object),
+    ({ object, source }) => source !== 'applied' || !touched.has(titleOf(nameOf(object))),
   )
   const compiled = compilePolicy(
     [...kept, ...put.map((object): SourcedObject => ({ object, source: 'applied' }))],
@@ -87,6 +94,7 @@ export async function applyObjects(request: ApplyRequest, deps: AdministerDeps):
 
   const changes = describeChanges(put, request.remove, before)
   const warnings = [
+    ...describeSideEffects(before.policy, compiled.policy, touched),
     ...compiled.policy.registrations
       .overlaps()
       .map(
@@ -97,12 +105,22 @@ export async function applyObjects(request: ApplyRequest, deps: AdministerDeps):
       .filter((name) => !before.rejected.has(name))
       .map((name) => `${name} will be rejected`),
   ]
-  if (request.dryRun) return { outcome: 'applied', version: before.version, changes, warnings }
+  // What changes nothing is no new version, for which every isolate would have to read everything again.
+  if (request.dryRun || changes.every(({ action }) => action === 'unchanged'))
+    return { outcome: 'applied', version: before.version, changes, warnings }
   const rows = put.map((object) => ({ ...nameOf(object), object }))
-  const version = await deps.policyState().apply(rows, request.remove, before.version)
+  const version = await change(deps.policyState().apply(rows, request.remove, before.version))
   if (version === null) return { outcome: 'conflict' }
-  await deps.policyRing.renew()
+  // It has happened. If this isolate can't read it back at once, it will before its lease is over.
+  await deps.policyRing.renew().catch(() => {})
   return { outcome: 'applied', version, changes, warnings }
+}
+
+/** @throws Refusal `policy_unavailable` where nobody can say whether the change has happened: asking again with its version tells */
+async function change(asking: Promise<number | null>): Promise<number | null> {
+  const outcome = await settledOrLate(asking, STATE_TIMEOUT_MS).catch(() => null)
+  if (!outcome) throw new Refusal('policy_unavailable', 'policy state: no answer to a change', RETRY_AFTER_SECONDS)
+  return outcome.value
 }
 
 /** What an administrator names must be there, be theirs, and be named once. */
@@ -113,15 +131,19 @@ function checkNames(
 ): string[] {
   const problems: string[] = []
   const seen = new Set<string>()
-  for (const { kind, name } of [...put.map(nameOf), ...remove]) {
-    const title = `${kind} ${name}`
+  for (const title of [...put.map(nameOf), ...remove].map(titleOf)) {
     if (seen.has(title)) problems.push(`${title}: is named twice`)
     seen.add(title)
   }
-  for (const { kind, name } of remove) {
-    const found = objects.find(({ object, source }) => typeof source === 'string' && touches([{ kind, name }], object))
-    if (found?.source === 'manifest') problems.push(`${kind} ${name}: is in the deployed manifest`)
-    else if (!found && !rejected.has(`${kind} ${name}`)) problems.push(`${kind} ${name}: there is none`)
+  const sources = new Map(
+    objects
+      .filter(({ source }) => typeof source === 'string')
+      .map(({ object, source }) => [titleOf(nameOf(object)), source]),
+  )
+  for (const title of remove.map(titleOf)) {
+    // What has been applied and is left out is theirs too, also where the manifest has its name by now.
+    if (rejected.has(title) || sources.get(title) === 'applied') continue
+    problems.push(`${title}: ${sources.has(title) ? 'is in the deployed manifest' : 'there is none'}`)
   }
   return problems
 }
@@ -131,25 +153,60 @@ function describeChanges(
   remove: readonly ObjectName[],
   { objects }: PolicySnapshot,
 ): Change[] {
-  const present = (name: ObjectName) =>
-    objects.find(({ object, source }) => source === 'applied' && touches([name], object))?.object.spec ?? null
+  const present = new Map(
+    objects
+      .filter(({ source }) => source === 'applied')
+      .map(({ object }) => [titleOf(nameOf(object)), object.spec as object]),
+  )
   return [
     ...put.map((object): Change => {
-      const before = present(nameOf(object))
+      const name = nameOf(object)
+      const before = present.get(titleOf(name)) ?? null
       const action =
         before === null ? 'create' : JSON.stringify(before) === JSON.stringify(object.spec) ? 'unchanged' : 'update'
-      return { ...nameOf(object), action, before, after: object.spec }
+      return { ...name, action, before, after: object.spec }
     }),
-    ...remove.map((name): Change => ({ ...name, action: 'delete', before: present(name), after: null })),
+    ...remove.map(
+      (name): Change => ({ ...name, action: 'delete', before: present.get(titleOf(name)) ?? null, after: null }),
+    ),
   ]
+}
+
+/** What changes for objects that nobody has touched: defaults depend on whether there is one cluster or several (T-2, T-7). */
+function describeSideEffects(before: Policy, after: Policy, touched: ReadonlySet<string>): string[] {
+  const clusters = [...after.clusters.values()].filter(({ name, apiServerAudiences }) => {
+    const was = before.clusters.get(name)?.apiServerAudiences
+    return was && !touched.has(`Cluster ${name}`) && JSON.stringify(was) !== JSON.stringify(apiServerAudiences)
+  })
+  const templateOf = ({ template }: Registration) => JSON.stringify(template.segments)
+  const templates = new Map(before.registrations.all.map((one) => [identify(one), templateOf(one)]))
+  const renamed = after.registrations.all.filter((one) => {
+    const was = templates.get(identify(one))
+    return was !== undefined && !touched.has(`WorkloadRegistration ${one.name}`) && was !== templateOf(one)
+  })
+  return [
+    ...clusters.map(
+      ({ name, apiServerAudiences }) =>
+        `the audience of the API server of ${name} becomes ${apiServerAudiences.join(', ')}`,
+    ),
+    ...(renamed.length > 0
+      ? [
+          `${renamed.length} registrations that leave out spec.spiffeID will give other IDs, such as ${renamed[0]?.name}`,
+        ]
+      : []),
+  ]
+}
+
+function identify({ name, source }: Registration): string {
+  return typeof source === 'object' ? `${source.cluster}/${name}` : name
 }
 
 function nameOf({ kind, metadata }: ManifestObject): ObjectName {
   return { kind, name: metadata.name }
 }
 
-function touches(names: readonly ObjectName[], object: ManifestObject): boolean {
-  return names.some(({ kind, name }) => kind === object.kind && name === object.metadata.name)
+function titleOf({ kind, name }: ObjectName): string {
+  return `${kind} ${name}`
 }
 
 function statusOf({ object, source }: SourcedObject, rejected: PolicySnapshot['rejected']): ObjectStatus {
@@ -165,22 +222,22 @@ function statusOf({ object, source }: SourcedObject, rejected: PolicySnapshot['r
 
 /** Objects that are stored and left out. */
 function lost(rejected: PolicySnapshot['rejected'], objects: readonly SourcedObject[]): ObjectStatus[] {
+  const shown = new Set(
+    objects.flatMap(({ object, source }) =>
+      typeof source === 'object' ? [`${source.cluster}/${object.metadata.name}`] : [],
+    ),
+  )
   return [...rejected].flatMap(([title, problems]): ObjectStatus[] => {
-    const [cluster, name] = title.split('/')
-    const live = name !== undefined
-    if (
-      live &&
-      objects.some(
-        ({ object, source }) =>
-          typeof source === 'object' && source.cluster === cluster && object.metadata.name === name,
-      )
-    )
-      return []
-    const [kind, plain] = live ? ['WorkloadRegistration', name] : title.split(' ')
+    if (shown.has(title)) return []
+    const [, cluster, live] = /^([a-z0-9-]+)\/(.*)$/s.exec(title) ?? []
+    const [, kind, name] = /^(\S*) (.*)$/s.exec(title) ?? []
     return [
       {
-        object: { kind, metadata: { name: plain } },
-        source: live ? `cluster:${cluster}` : 'applied',
+        object:
+          live === undefined
+            ? { kind, metadata: { name } }
+            : { kind: 'WorkloadRegistration', metadata: { name: live } },
+        source: live === undefined ? 'applied' : `cluster:${cluster}`,
         status: 'rejected',
         reason: problems.join('; '),
       },

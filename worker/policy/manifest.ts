@@ -44,6 +44,9 @@ export const ManifestObject = z.discriminatedUnion('kind', [
 ])
 export type ManifestObject = z.infer<typeof ManifestObject>
 
+/** Registrations, each counted once for every cluster that it names: more would not fit into an isolate. */
+const MAX_PAIRS = 200_000
+
 /** An object, and where it came from. */
 export interface SourcedObject {
   readonly object: ManifestObject
@@ -119,6 +122,15 @@ export function compilePolicy(sourced: readonly SourcedObject[], context: Manife
   const admins = objects.flatMap(({ object }) => (object.kind === 'Admin' ? [compileAdmin(object)] : []))
   for (const admin of admins)
     problems.push(...checkAdmin(admin, audiences, context).map((problem) => `Admin ${admin.name}: ${problem}`))
+  const pairs = objects.reduce(
+    (sum, { object, source }) =>
+      // A live object is of one cluster, whatever it says, and how many there are is bounded where they are read.
+      sum +
+      (typeof source === 'string' && object.kind === 'WorkloadRegistration' ? (object.spec.clusters?.length ?? 1) : 0),
+    0,
+  )
+  if (pairs > MAX_PAIRS)
+    problems.push(`spec.clusters: ${pairs} pairs of registration and cluster, more than ${MAX_PAIRS}`)
   const identities = new SharedIdentities()
   const registrations: Registration[] = []
   // Live objects last, so that none of them can keep another from being accepted.

@@ -61,9 +61,30 @@ export function checkClusters(clusters: readonly Cluster[], context: ManifestCon
       checkCluster(cluster, context).map((problem) => `Cluster ${cluster.name}: ${problem}`),
     ),
     ...checkClusterAudiences(clusters, context),
+    ...checkCeilings(clusters),
     ...checkKeySources(clusters),
     ...checkInlineKeys(clusters),
   ]
+}
+
+/** T-1: where the objects of two clusters could take the same SPIFFE ID, the author in one could keep it from the other. */
+function checkCeilings(clusters: readonly Cluster[]): string[] {
+  const owners = clusters.flatMap(({ name, ceiling }) =>
+    (ceiling?.spiffeIDPrefixes ?? []).map((prefix) => ({ name, prefix: `${prefix}/` })),
+  )
+  const problems = new Set<string>()
+  const sorted = owners.toSorted((one, other) => (one.prefix < other.prefix ? -1 : 1))
+  // Whatever begins with a prefix stands right behind it.
+  let last: (typeof sorted)[number] | undefined
+  for (const owner of sorted) {
+    if (last && owner.prefix.startsWith(last.prefix)) {
+      if (last.name !== owner.name)
+        problems.add(
+          `Cluster ${owner.name}: spec.ceiling: ${owner.prefix.slice(0, -1)} is within that of Cluster ${last.name}`,
+        )
+    } else last = owner
+  }
+  return [...problems]
 }
 
 /** T-3: two clusters that publish at one place have one set of keys, and each could speak for the other. */

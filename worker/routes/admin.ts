@@ -35,19 +35,18 @@ export async function getObjects(request: Request, deps: AdminDeps): Promise<Res
 export async function postApply(request: Request, deps: AdminDeps): Promise<Response> {
   const admin = await authenticate(request, deps)
   const parsed = Apply.safeParse(await readJson(request, MAX_APPLY_BYTES))
-  if (!parsed.success) throw new Refusal('request_malformed', 'not an apply request')
+  if (!parsed.success) throw new Refusal('json_malformed', 'not an apply request')
   const outcome = await applyObjects(parsed.data, deps)
   if (outcome.outcome === 'conflict') return adminResponse(409, { error: 'version_conflict' })
   if (outcome.outcome === 'refused') return adminResponse(422, { error: 'policy_refused', problems: outcome.problems })
   const { version, changes, warnings } = outcome
-  if (!parsed.data.dryRun)
+  const changed = changes.filter(({ action }) => action !== 'unchanged')
+  if (!parsed.data.dryRun && changed.length > 0)
     deps.log({
       event: 'policy_changed',
       admin,
       version,
-      changes: changes
-        .filter(({ action }) => action !== 'unchanged')
-        .map(({ action, kind, name }) => `${action} ${kind} ${name}`),
+      changes: changed.map(({ action, kind, name }) => `${action} ${kind} ${name}`),
     })
   return adminResponse(200, { version, dryRun: parsed.data.dryRun, changes, warnings })
 }

@@ -6,7 +6,7 @@ import { authorize } from '../../../worker/policy/authorize.ts'
 import { compilePolicy, ManifestError, parseObject, type SourcedObject } from '../../../worker/policy/manifest.ts'
 import type { Policy } from '../../../worker/policy/policy.ts'
 import { Refusal } from '../../../worker/refusal.ts'
-import { attestation, CONTEXT, cluster, from, ISSUER, registration } from '../../support/policy.ts'
+import { attestation, CONTEXT, cluster, from, ISSUER, problemsOf, registration } from '../../support/policy.ts'
 
 const API = 'https://api.example.org'
 const CEILING = {
@@ -318,4 +318,31 @@ test('T-1: whatever objects of one cluster say, pods of another get what they go
     }),
     { numRuns: 500 },
   )
+})
+
+describe('T-1: the ceilings of two clusters', () => {
+  const ceilings = (east: readonly string[], west: readonly string[]) =>
+    problemsOf(
+      cluster('east', { audiences: ['edge-east'], ceiling: { spiffeIDPrefixes: east } }),
+      cluster('west', { audiences: ['edge-west'], ceiling: { spiffeIDPrefixes: west } }),
+    )
+
+  test.each([
+    [['/team'], ['/team']],
+    [['/team'], ['/team/shop']],
+    [['/team/shop/a'], ['/x', '/team/shop']],
+    [['/a', '/a/b', '/a/b/c'], ['/a/b/d']],
+  ])('%j and %j have IDs in common', (east, west) => {
+    expect(ceilings(east, west)).toEqual([
+      expect.stringMatching(/^Cluster (?:east|west): spec\.ceiling: .* is within that of/),
+    ])
+  })
+
+  test.each([
+    [['/team/shop'], ['/team/shopping']],
+    [['/team-x'], ['/team']],
+    [['/cluster/east'], ['/cluster/west']],
+  ])('%j and %j have none', (east, west) => {
+    expect(ceilings(east, west)).toEqual([])
+  })
 })

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { Refusal, type RefusalReason } from '../../../worker/refusal.ts'
-import { readForm } from '../../../worker/routes/read_body.ts'
+import { readForm, readJson } from '../../../worker/routes/read_body.ts'
 
 const FORM = 'application/x-www-form-urlencoded'
 const KIB = 1024
@@ -188,4 +188,40 @@ test('whatever comes, the answer is a form or a refusal', async () => {
     }),
     { numRuns: 200 },
   )
+})
+
+describe('one JSON object', () => {
+  const JSON_TYPE = 'application/json'
+  const readObject = async (body: BodyInit | null, maxBytes = 100, more: object = {}): Promise<unknown> => {
+    try {
+      return await readJson(request(body, JSON_TYPE, undefined, more), maxBytes)
+    } catch (error) {
+      if (error instanceof Refusal) return error.reason
+      throw error
+    }
+  }
+
+  test('may come in pieces that cut a letter in two', async () => {
+    const pieces = streamed('{"a":"', Uint8Array.of(0xc3), Uint8Array.of(0xa4), '"}')
+    expect(await readObject(pieces)).toEqual({ a: 'ä' })
+  })
+
+  test('has as many bytes as the caller allows, and none more, declared or not', async () => {
+    const text = (bytes: number) => `{"a":"${'x'.repeat(bytes - 8)}"}`
+    for (const send of [text, (bytes: number) => streamed(text(bytes))]) {
+      expect(await readObject(send(100))).toEqual({ a: 'x'.repeat(92) })
+      expect(await readObject(send(101))).toBe('request_too_large')
+    }
+    expect(await readObject('{}', 100, { 'content-length': '101' })).toBe('request_too_large')
+  })
+
+  test.each([null, '', '[]', '{', '{"a":1,"a":1}', '{"a":{"b":1,"b":1}}', '{} {}'])('is not %j', async (body) => {
+    expect(await readObject(body)).toBe('json_malformed')
+  })
+
+  test('has names that every object has, and no other prototype', async () => {
+    const value = (await readObject('{"__proto__":{"a":1},"constructor":2}')) as object
+    expect(Object.keys(value)).toEqual(['__proto__', 'constructor'])
+    expect(Object.getPrototypeOf(value)).toBe(Object.prototype)
+  })
 })

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { Refusal, type RefusalReason } from '../../../worker/refusal.ts'
-import { jsonResponse, methodNotAllowed, oauthError, plainError } from '../../../worker/routes/respond.ts'
+import { adminError, jsonResponse, methodNotAllowed, oauthError, plainError } from '../../../worker/routes/respond.ts'
 
 /** What a caller gets for each reason. A reason that is missing here does not compile. */
 const WIRE: Readonly<Record<RefusalReason, readonly [status: number, error: string]>> = {
@@ -102,6 +102,18 @@ describe('OE-1: every reason has its answer', () => {
       expect(`${await answer.text()}${JSON.stringify([...answer.headers])}`).not.toContain(DETAIL)
     }
   })
+
+  test.each(REASONS)(
+    'T-11: %s: an administrator sees the same, and the detail only of what they sent',
+    async (reason) => {
+      const answer = adminError(new Refusal(reason, DETAIL))
+      expect([answer.status, answer.headers.get('cache-control')]).toEqual([WIRE[reason][0], 'no-store'])
+      expect(answer.headers.has('www-authenticate')).toBe(WIRE[reason][0] === 401)
+      const body = (await answer.json()) as Record<string, string>
+      expect(body).toEqual({ error: WIRE[reason][1], error_description: expect.any(String), reason })
+      expect(body.error_description === DETAIL).toBe(reason === 'request_malformed')
+    },
+  )
 
   test('TX-5: none is invalid_grant', () => {
     for (const [reason] of REASONS) expect(JSON.stringify(WIRE[reason])).not.toContain('invalid_grant')
