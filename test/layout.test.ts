@@ -11,7 +11,7 @@ import { expect, test } from 'vitest'
 const ARROWS: Record<string, readonly string[]> = {
   'worker/index': ['worker/config', 'worker/service', 'worker/state'],
   'worker/development': ['worker/config', 'worker/service', 'worker/state', 'worker/demo'],
-  'worker/administer': ['worker/policy', 'worker/state'],
+  'worker/administer': ['worker/policy', 'worker/refusal', 'worker/shared_call', 'worker/state'],
   'worker/service': [
     'worker/app',
     'worker/attest',

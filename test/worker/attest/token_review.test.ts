@@ -329,11 +329,11 @@ describe('T-6: offline first, always', () => {
     const more = await Promise.all(changes.map((change) => east.token(change)))
     const tokens = [forged, `${header}.${payload}.${forged.split('.')[2]}`, ...more]
     for (let index = 0; index < 1000; index++)
-      expect((await outcome(tokens[index % tokens.length] as string, by)).status).toBe(400)
+      expect((await by.exchange(tokens[index % tokens.length] as string)).status).toBe(400)
     expect(server.reviews).toEqual([])
     expect(server.asked).toEqual(['v1/jwks'])
     expect(network.requests).toEqual([])
-  }, 60_000)
+  })
 
   test('T-10: keys that are read through the connection take a token of the worker’s own', async () => {
     server.bound = new Set(['spiffe://example.org/spiffe-edge/reviewer/east'])
