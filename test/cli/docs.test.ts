@@ -90,6 +90,8 @@ afterAll(async () => {
 async function run(command: string): Promise<string> {
   const env = {
     PATH: process.env.PATH,
+    // Each command is a process of its own, and would read the whole program anew.
+    NODE_COMPILE_CACHE: `${folder.path}/compiled`,
     HOME: folder.path,
     SPIFFE_EDGE_ISSUER: api.issuer,
     // A keyring is in test/interop/cli_keyring.test.ts.
