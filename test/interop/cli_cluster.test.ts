@@ -111,7 +111,8 @@ describe.skipIf(missing('go'))('spiffe-edge cluster and a kube-apiserver', () =>
       'create tokenreviews.authentication.k8s.io, get pods, get nodes, list workloadregistrations.kubespiffe.io, get /openid/v1/jwks',
     )
     expect(before.stderr).toContain(RBAC)
-    await apiserver.kubectl(['apply', '-f', RBAC])
+    const role = readFileSync(RBAC, 'utf8').replace('spiffe://TRUST_DOMAIN/spiffe-edge/reviewer/CLUSTER', REVIEWER)
+    await apiserver.kubectl(['apply', '-f', '-'], role)
     await expect.poll(async () => (await check('--user', REVIEWER)).code).toBe(0)
     // The reviewer of another cluster has none of it.
     expect((await check('--user', REVIEWER.replace('shop-eu', 'shop-us'))).code).toBe(1)
