@@ -14,11 +14,9 @@ import type { ManifestContext, Policy } from './policy/policy.ts'
 import type { Registration } from './policy/registration.ts'
 import { Refusal } from './refusal.ts'
 import { settledOrLate } from './shared_call.ts'
+import { STATE_RETRY_AFTER_SECONDS, STATE_TIMEOUT_MS } from './state/leased_copy.ts'
 import type { PolicyRing, PolicySnapshot } from './state/policy_ring.ts'
 import type { ObjectName, PolicyState } from './state/policy_state.ts'
-
-const STATE_TIMEOUT_MS = 5500
-const RETRY_AFTER_SECONDS = 5
 
 /** What administering needs. Built once per isolate. */
 export interface AdministerDeps {
@@ -119,7 +117,8 @@ export async function applyObjects(request: ApplyRequest, deps: AdministerDeps):
 /** @throws Refusal `policy_unavailable` where nobody can say whether the change has happened: asking again with its version tells */
 async function change(asking: Promise<number | null>): Promise<number | null> {
   const outcome = await settledOrLate(asking, STATE_TIMEOUT_MS).catch(() => null)
-  if (!outcome) throw new Refusal('policy_unavailable', 'policy state: no answer to a change', RETRY_AFTER_SECONDS)
+  if (!outcome)
+    throw new Refusal('policy_unavailable', 'policy state: no answer to a change', STATE_RETRY_AFTER_SECONDS)
   return outcome.value
 }
 

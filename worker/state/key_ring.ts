@@ -10,8 +10,9 @@ import type { Log } from '../audit.ts'
 import { renderDiscovery } from '../oidc/discovery.ts'
 import { type PublicDocument, publicDocument } from '../oidc/public_document.ts'
 import { Refusal } from '../refusal.ts'
-import { SharedCall, settledOrLate } from '../shared_call.ts'
+import { settledOrLate } from '../shared_call.ts'
 import { type Announcement, type KeyState, type ListedKey, SIGNING_LEASE_SECONDS } from './key_state.ts'
+import { type Leased, LeasedCopy, STATE_RETRY_AFTER_SECONDS, STATE_TIMEOUT_MS } from './leased_copy.ts'
 import type { Stamp } from './stamp.ts'
 
 /** How old a copy may be before it is renewed, in the background. Isolates with another list than ours show by then. */
@@ -20,11 +21,6 @@ const RENEW_SECONDS = 60
 const RETRY_SECONDS = 10
 /** A copy that is older is not published either. Until then verifiers are better off with it than without. */
 const PUBLISHING_LEASE_SECONDS = 86_400
-const RETRY_AFTER_SECONDS = 5
-/** For the state to answer. It may have to ask KMS for a key that it does not know yet. */
-const STATE_TIMEOUT_MS = 5500
-/** How long a failure is the answer to everybody while there is no copy: requests must not pile up on a state in trouble. */
-const FAILURE_SECONDS = 2
 
 /** What the outside world is to this module. */
 export interface KeyRingDeps {
@@ -50,24 +46,27 @@ interface SigningKey {
   readonly signer: Signer | SigningErrorCode
 }
 
-interface Snapshot {
+interface Snapshot extends Leased {
   readonly signingKeys: readonly SigningKey[]
   /** null while there is no key at all. */
   readonly published: PublishedDocuments | null
-  /** Seconds since the epoch, when the state was asked: what it said was true then, and may have changed before it arrived. */
-  readonly askedAt: number
 }
 
 export class KeyRing {
   readonly #deps: KeyRingDeps
-  readonly #loading = new SharedCall<Snapshot>()
-  #snapshot: Snapshot | null = null
-  /** Seconds since the epoch. */
-  #renewAt = 0
-  #failure: { readonly refusal: Refusal; readonly until: number } | null = null
+  readonly #copy: LeasedCopy<Snapshot>
 
   constructor(deps: KeyRingDeps) {
     this.#deps = deps
+    this.#copy = new LeasedCopy({
+      ...deps,
+      ask: () => this.#ask(),
+      renewAfter: ({ signingKeys }) =>
+        signingKeys.every(({ signer }) => typeof signer !== 'string') ? RENEW_SECONDS : RETRY_SECONDS,
+      retrySeconds: RETRY_SECONDS,
+      unavailable: (detail) => unavailable(`key state: ${detail}`),
+      notRenewed: 'keys_not_renewed',
+    })
   }
 
   /**
@@ -75,14 +74,14 @@ export class KeyRing {
    * @throws Refusal `keys_unavailable` if there is nothing
    */
   async published(): Promise<PublishedDocuments> {
-    const { published } = await this.#current(PUBLISHING_LEASE_SECONDS)
+    const { published } = await this.#copy.current(PUBLISHING_LEASE_SECONDS)
     if (!published) throw unavailable('no signing key has been announced yet')
     return published
   }
 
   /** What {@link published} would give, where there is nothing to wait for; else null. */
   get fresh(): PublishedDocuments | null {
-    return this.#snapshot && this.#deps.now() < this.#renewAt ? this.#snapshot.published : null
+    return this.#copy.fresh?.published ?? null
   }
 
   /**
@@ -91,40 +90,11 @@ export class KeyRing {
    * @throws Refusal `keys_unavailable` or `signing_unavailable`
    */
   async signer(alg: AlgorithmName | null): Promise<Signer> {
-    const { signingKeys } = await this.#current(SIGNING_LEASE_SECONDS)
+    const { signingKeys } = await this.#copy.current(SIGNING_LEASE_SECONDS)
     const first = signingKeys.find((key) => alg === null || key.alg === null || key.alg === alg)
     const signer = first?.signer ?? 'key_mismatch'
-    if (typeof signer === 'string') throw new Refusal('signing_unavailable', signer, RETRY_AFTER_SECONDS)
+    if (typeof signer === 'string') throw new Refusal('signing_unavailable', signer, STATE_RETRY_AFTER_SECONDS)
     return signer
-  }
-
-  async #current(leaseSeconds: number): Promise<Snapshot> {
-    const { now, waitUntil, log } = this.#deps
-    if (!this.#snapshot || now() - this.#snapshot.askedAt > leaseSeconds) {
-      if (this.#failure && now() < this.#failure.until) throw this.#failure.refusal
-      return this.#load()
-    }
-    if (now() >= this.#renewAt) {
-      this.#renewAt = now() + RETRY_SECONDS
-      waitUntil(this.#load().catch((error: Refusal) => log({ event: 'keys_not_renewed', detail: error.detail })))
-    }
-    return this.#snapshot
-  }
-
-  async #load(): Promise<Snapshot> {
-    const { now, waitUntil } = this.#deps
-    try {
-      const snapshot = await this.#loading.run(() => this.#ask(), waitUntil)
-      // A call that was given up may still come in, after a later one.
-      if (!this.#snapshot || snapshot.askedAt >= this.#snapshot.askedAt) this.#snapshot = snapshot
-      const complete = snapshot.signingKeys.every(({ signer }) => typeof signer !== 'string')
-      this.#renewAt = now() + (complete ? RENEW_SECONDS : RETRY_SECONDS)
-      return this.#snapshot
-    } catch (error) {
-      const refusal = error instanceof Refusal ? error : unavailable(`key state: ${(error as Error).name}`)
-      this.#failure = { refusal, until: now() + FAILURE_SECONDS }
-      throw refusal
-    }
   }
 
   async #ask(): Promise<Snapshot> {
@@ -180,5 +150,5 @@ export class KeyRing {
 }
 
 function unavailable(detail: string): Refusal {
-  return new Refusal('keys_unavailable', detail, RETRY_AFTER_SECONDS)
+  return new Refusal('keys_unavailable', detail, STATE_RETRY_AFTER_SECONDS)
 }

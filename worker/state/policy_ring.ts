@@ -16,7 +16,8 @@ import {
 } from '../policy/manifest.ts'
 import type { ManifestContext, Policy } from '../policy/policy.ts'
 import { Refusal } from '../refusal.ts'
-import { SharedCall, settledOrLate } from '../shared_call.ts'
+import { settledOrLate } from '../shared_call.ts'
+import { type Leased, LeasedCopy, STATE_RETRY_AFTER_SECONDS, STATE_TIMEOUT_MS } from './leased_copy.ts'
 import type { DueCluster, PolicyReading, PolicyState } from './policy_state.ts'
 import type { Stamp } from './stamp.ts'
 
@@ -24,10 +25,6 @@ import type { Stamp } from './stamp.ts'
 const RENEW_SECONDS = 15
 /** How old a copy may be at all: a change at run time holds for every request that begins later than this (T-26). */
 export const POLICY_LEASE_SECONDS = 60
-/** How long a failure is the answer to everybody: requests must not pile up on a state in trouble. */
-const FAILURE_SECONDS = 2
-const RETRY_AFTER_SECONDS = 5
-const STATE_TIMEOUT_MS = 5500
 /** Objects that are left out and named in the log; `GET /admin/v1/objects` names them all. */
 const MAX_LOGGED = 20
 /** What Kubernetes allows at most. */
@@ -47,41 +44,34 @@ export interface PolicyRingDeps extends ServiceAccountAttestorDeps {
 }
 
 /** What one request is judged by, from its beginning to its end. */
-export interface PolicySnapshot {
+export interface PolicySnapshot extends Leased {
   readonly version: number
   readonly policy: Policy
   readonly attestors: Attestors
   readonly objects: readonly SourcedObject[]
   /** Objects that are left out, by kind and name, or `<cluster>/<name>` for those of a cluster; each with its problems. */
   readonly rejected: ReadonlyMap<string, readonly string[]>
-  /** Seconds since the epoch, when the state was asked. */
-  readonly askedAt: number
 }
 
 export class PolicyRing {
   readonly #deps: PolicyRingDeps
-  readonly #loading = new SharedCall<PolicySnapshot>()
-  #snapshot: PolicySnapshot | null = null
-  /** Seconds since the epoch. */
-  #renewAt = 0
-  #failure: { readonly refusal: Refusal; readonly until: number } | null = null
+  readonly #copy: LeasedCopy<PolicySnapshot>
 
   constructor(deps: PolicyRingDeps) {
     this.#deps = deps
+    this.#copy = new LeasedCopy({
+      ...deps,
+      ask: () => this.#ask(),
+      renewAfter: () => RENEW_SECONDS,
+      retrySeconds: RENEW_SECONDS,
+      unavailable,
+      notRenewed: 'policy_not_renewed',
+    })
   }
 
   /** @throws Refusal `policy_unavailable` where the state can't be asked and the copy is too old */
-  async current(): Promise<PolicySnapshot> {
-    const { now, waitUntil, log } = this.#deps
-    if (!this.#snapshot || now() - this.#snapshot.askedAt > POLICY_LEASE_SECONDS) {
-      if (this.#failure && now() < this.#failure.until) throw this.#failure.refusal
-      return this.#load()
-    }
-    if (now() >= this.#renewAt) {
-      this.#renewAt = now() + RENEW_SECONDS
-      waitUntil(this.#load().catch((error: Refusal) => log({ event: 'policy_not_renewed', detail: error.detail })))
-    }
-    return this.#snapshot
+  current(): Promise<PolicySnapshot> {
+    return this.#copy.current(POLICY_LEASE_SECONDS)
   }
 
   /**
@@ -90,24 +80,8 @@ export class PolicyRing {
    * @returns what holds at this moment or later
    * @throws Refusal `policy_unavailable`
    */
-  async renew(): Promise<PolicySnapshot> {
-    // An answer that is on its way already may be from before a change that the caller has made.
-    if (this.#loading.underWay) await this.#load().catch(() => {})
-    return this.#load()
-  }
-
-  async #load(): Promise<PolicySnapshot> {
-    const { now, waitUntil } = this.#deps
-    try {
-      const snapshot = await this.#loading.run(() => this.#ask(), waitUntil)
-      if (!this.#snapshot || snapshot.askedAt >= this.#snapshot.askedAt) this.#snapshot = snapshot
-      this.#renewAt = now() + RENEW_SECONDS
-      return this.#snapshot
-    } catch (error) {
-      const refusal = error instanceof Refusal ? error : unavailable((error as Error).name)
-      this.#failure = { refusal, until: now() + FAILURE_SECONDS }
-      throw refusal
-    }
+  renew(): Promise<PolicySnapshot> {
+    return this.#copy.renew()
   }
 
   async #ask(): Promise<PolicySnapshot> {
@@ -142,7 +116,7 @@ export class PolicyRing {
     }
   }
 
-  async #read(known: PolicySnapshot | null = this.#snapshot): Promise<PolicySnapshot> {
+  async #read(known = this.#copy.latest): Promise<PolicySnapshot> {
     const { stamp, policyState, now } = this.#deps
     const askedAt = now()
     const asking = policyState().read(stamp, known?.version ?? null) as unknown as Promise<PolicyReading>
@@ -155,7 +129,8 @@ export class PolicyRing {
       return { ...known, askedAt }
     }
     // Who has given up on this answer has had a later one, and the keys that clusters have proven are those of that one.
-    if (this.#snapshot && this.#snapshot.askedAt > askedAt) return this.#snapshot
+    const { latest } = this.#copy
+    if (latest && latest.askedAt > askedAt) return latest
     return this.#open(reading.version, reading.stored, askedAt)
   }
 
@@ -197,7 +172,7 @@ export class PolicyRing {
     if (rejected.size > MAX_LOGGED) log({ event: 'objects_rejected', more: rejected.size - MAX_LOGGED })
     const { clusters, attestors: providers } = compiled.policy
     this.#deps.claims.keepOnly(new Set([...clusters.keys(), ...providers.keys().map((name) => `OIDCAttestor ${name}`)]))
-    const attestors = new Attestors(compiled.policy, this.#deps, this.#snapshot?.attestors)
+    const attestors = new Attestors(compiled.policy, this.#deps, this.#copy.latest?.attestors)
     const objects = [...deployed, ...kept, ...fromClusters]
     return { version, policy: compiled.policy, attestors, objects, rejected, askedAt }
   }
@@ -245,5 +220,5 @@ function nameOf(object: unknown): string {
 }
 
 function unavailable(detail: string): Refusal {
-  return new Refusal('policy_unavailable', `policy state: ${detail}`, RETRY_AFTER_SECONDS)
+  return new Refusal('policy_unavailable', `policy state: ${detail}`, STATE_RETRY_AFTER_SECONDS)
 }
