@@ -170,7 +170,8 @@ function strings(value: unknown): string[] {
   return Array.isArray(value) ? value.filter((entry) => typeof entry === 'string').map(printable) : []
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
+/** Whether it is an object with members, as JSON has them. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 

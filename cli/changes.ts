@@ -1,7 +1,7 @@
 /** What a change to the worker's objects does, in the words of kubectl. */
 
 import { isDeepStrictEqual } from 'node:util'
-import type { Change } from './admin_client.ts'
+import { type Change, isRecord } from './admin_client.ts'
 import { printable } from './terminal.ts'
 
 const DONE = { create: 'created', update: 'updated', delete: 'deleted', unchanged: 'unchanged' } as const
@@ -27,10 +27,6 @@ function differences(path: string, before: unknown, after: unknown): string[] {
     return [...keys].flatMap((key) => differences(`${path}.${key}`, before[key], after[key]))
   }
   return [`  ${printable(path)}: ${show(before)} → ${show(after)}`]
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function show(value: unknown): string {

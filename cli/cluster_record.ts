@@ -1,7 +1,7 @@
 /** A `Cluster` object for the manifest, out of what an API server says of itself. */
 
-import type { AlgorithmName } from '../keys/algorithms.ts'
 import { KeySetError, readKeySet } from '../keys/key_set.ts'
+import { CLUSTER_ALGORITHMS } from '../worker/policy/cluster.ts'
 import { compilePolicy, ManifestError, parseObject } from '../worker/policy/manifest.ts'
 import { TrustDomain } from '../worker/spiffe/id.ts'
 import type { ManifestObject } from './admin_client.ts'
@@ -9,8 +9,6 @@ import { Failure } from './failure.ts'
 import { API_VERSION } from './kinds.ts'
 import type { KubeApi } from './kubeconfig.ts'
 
-/** What the worker takes from a cluster. */
-const ALGORITHMS: readonly AlgorithmName[] = ['RS256', 'ES256', 'ES384', 'ES512']
 /** Everything that verifying needs; a cluster may publish more, such as a certificate chain. */
 const KEY_MEMBERS = ['kty', 'use', 'alg', 'kid', 'n', 'e', 'crv', 'x', 'y']
 
@@ -31,7 +29,7 @@ export async function readPublished(api: KubeApi): Promise<Published> {
   const { keys } = await api.ask('/openid/v1/jwks')
   if (!Array.isArray(keys)) throw new Failure(`${api.server}: its JWKS has no keys`)
   try {
-    await readKeySet(keys, ALGORITHMS)
+    await readKeySet(keys, CLUSTER_ALGORITHMS)
   } catch (error) {
     if (!(error instanceof KeySetError)) throw error
     throw new Failure(`${api.server}: ${error.message}`)

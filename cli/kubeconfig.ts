@@ -6,6 +6,7 @@
  */
 
 import { dirname, resolve } from 'node:path'
+import { isRecord } from './admin_client.ts'
 import { Failure } from './failure.ts'
 import { readInput } from './input_file.ts'
 import { parseDocuments } from './manifest_file.ts'
@@ -58,7 +59,7 @@ export async function openKubeconfig(path: string, context: string | undefined, 
   const file = printable(path)
   const fail = (problem: string) => new Failure(`${file}: ${problem}`)
   const [document, ...others] = parseDocuments(await readInput(path, terminal, MAX_BYTES), file)
-  if (others.length > 0 || !isFields(document?.value)) throw fail('is no kubeconfig')
+  if (others.length > 0 || !isRecord(document?.value)) throw fail('is no kubeconfig')
   const config = document.value
   const contextName = context ?? config['current-context']
   if (typeof contextName !== 'string' || contextName === '') throw fail('has no current-context: give --context')
@@ -147,13 +148,13 @@ function serverOf(server: unknown, fail: (problem: string) => Failure): string {
 
 function named(config: Fields, list: string, field: string, name: unknown, fail: (problem: string) => Failure): Fields {
   const entries = config[list]
-  const found = Array.isArray(entries) ? entries.filter((entry) => isFields(entry) && entry.name === name) : []
+  const found = Array.isArray(entries) ? entries.filter((entry) => isRecord(entry) && entry.name === name) : []
   if (typeof name !== 'string' || found.length === 0)
     throw fail(`has no ${field} ${printable(String(name ?? ''))}`.trim())
   // kubectl takes the first, others the last.
   if (found.length > 1) throw fail(`has the ${field} ${printable(name)} twice`)
   const value = found[0][field]
-  if (!isFields(value)) throw fail(`the ${field} ${printable(name)} is empty`)
+  if (!isRecord(value)) throw fail(`the ${field} ${printable(name)} is empty`)
   return value
 }
 
@@ -164,8 +165,4 @@ function checkFields(fields: Fields, known: readonly string[], of: string, fail:
     const why = Object.hasOwn(REFUSED, field) ? REFUSED[field] : 'no such field is known'
     throw fail(`${of}: ${printable(field)}: ${why}`)
   }
-}
-
-function isFields(value: unknown): value is Fields {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

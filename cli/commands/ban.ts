@@ -3,7 +3,8 @@
 import { createHash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import type { Command } from 'commander'
-import { ClusterName } from '../../worker/policy/cluster.ts'
+import { NodeUID } from '../../worker/policy/ban.ts'
+import { ClusterName, KUBERNETES_NAME, ServiceAccount } from '../../worker/policy/cluster.ts'
 import { SpiffeId, SpiffeIdError } from '../../worker/spiffe/id.ts'
 import {
   type AdminClient,
@@ -44,7 +45,7 @@ export function addBan(program: Command, terminal: Terminal): void {
   ).action(async (options: Options) => {
     const target = targetOf(options)
     const name = options.name ?? `ban-${createHash('sha256').update(JSON.stringify(target)).digest('hex').slice(0, 12)}`
-    if (!/^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/.test(name)) throw new UsageError('--name: not a Kubernetes name')
+    if (!KUBERNETES_NAME.test(name)) throw new UsageError('--name: not a Kubernetes name')
     const client = await openAdminClient(options, terminal)
     const spec = { ...target, ...(options.reason !== undefined && { reason: options.reason }) }
     const { changes, warnings } = await ban(client, name, target, spec)
@@ -84,11 +85,11 @@ function targetOf({ spiffeId, cluster, serviceAccount, node }: Options): Target 
   if (cluster === undefined) throw new UsageError('of which cluster? Give --cluster')
   if (!ClusterName.safeParse(cluster).success) throw new UsageError('--cluster: not the name of a cluster')
   if (serviceAccount !== undefined) {
-    if (!/^[a-z0-9.-]{1,253}:[a-z0-9.-]{1,253}$/.test(serviceAccount))
+    if (!ServiceAccount.safeParse(serviceAccount).success)
       throw new UsageError('--service-account: write namespace:name')
     return { cluster, serviceAccount }
   }
-  if (!/^[A-Za-z0-9-]{1,128}$/.test(node ?? '')) throw new UsageError('--node: not the UID of a node')
+  if (!NodeUID.safeParse(node).success) throw new UsageError('--node: not the UID of a node')
   return { cluster, nodeUID: node ?? '' }
 }
 

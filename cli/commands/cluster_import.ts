@@ -4,7 +4,7 @@ import { access } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { Document } from 'yaml'
-import { ClusterName } from '../../worker/policy/cluster.ts'
+import { ClusterName, isBindingName } from '../../worker/policy/cluster.ts'
 import { type AdminOptions, adminOptions, type ManifestObject, openAdminClient } from '../admin_client.ts'
 import { clusterObject, type Published, problemsOf, readPublished, WITHOUT_BINDING } from '../cluster_record.ts'
 import { Failure, UsageError } from '../failure.ts'
@@ -194,7 +194,7 @@ function renderDrafts(drafts: readonly Draft[], format: Format): string {
 }
 
 function checkBinding(binding: string | null): void {
-  if (binding !== null && !/^CLUSTER_[A-Z0-9_]{1,56}$/.test(binding)) throw new UsageError('--binding: not CLUSTER_…')
+  if (binding !== null && !isBindingName(binding)) throw new UsageError('--binding: not CLUSTER_…')
 }
 
 /** `<SPIRE's name>=<value>`: the value has no equals sign, the name may. */

@@ -5,12 +5,11 @@
  * `kid` can at most bring a planned fetch forward.
  */
 
-import type { AlgorithmName } from '../../keys/algorithms.ts'
 import { type IssuerKey, type KeySet, KeySetError, keyMark, readKeySet } from '../../keys/key_set.ts'
 import { type KubernetesApi, KubernetesApiError } from '../cluster/kubernetes_api.ts'
 import { FETCH_TIMEOUT_MS, FetchError } from '../fetch_json.ts'
 import { discoverJwksUri, fetchJwks } from '../oidc/relying_party.ts'
-import type { Cluster } from '../policy/cluster.ts'
+import { CLUSTER_ALGORITHMS, type Cluster } from '../policy/cluster.ts'
 import { Refusal } from '../refusal.ts'
 import { SharedCall } from '../shared_call.ts'
 
@@ -24,8 +23,6 @@ const USABLE_SECONDS = 86_400
 const COOLDOWN_SECONDS = 30
 /** The same while nothing is known of the cluster yet, so that one lost packet does not cost half a minute. */
 const FIRST_COOLDOWN_SECONDS = 5
-/** What kube-apiserver signs service account tokens with. */
-const CLUSTER_ALGORITHMS: readonly AlgorithmName[] = ['RS256', 'ES256', 'ES384', 'ES512']
 
 /** What the outside world is to this module. */
 export interface ClusterKeysDeps {

@@ -9,7 +9,7 @@
 
 import * as z from 'zod/mini'
 import { FetchError, type FetchErrorCode, type FetchOptions, fetchJson, type HttpService } from '../fetch_json.ts'
-import type { Cluster, Connection } from '../policy/cluster.ts'
+import { type Cluster, type Connection, KUBERNETES_NAME } from '../policy/cluster.ts'
 import { Refusal } from '../refusal.ts'
 import {
   type ReviewerDeps,
@@ -25,8 +25,7 @@ const PAGE_SIZE = 250
 /** Ten thousand registrations are more than a manifest of any size we know. */
 const MAX_PAGES = 40
 
-/** What the API gives or answers where an object of that name should be (DNS subdomain). */
-const OBJECT_NAME = /^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/
+/** A DNS label, where {@link KUBERNETES_NAME} may be a subdomain. */
 const NAMESPACE = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/
 
 /**
@@ -126,13 +125,13 @@ export class KubernetesApi {
 
   /** @returns null if there is no such pod */
   async getPod(namespace: string, name: string, options: CallOptions = {}): Promise<Pod | null> {
-    if (!NAMESPACE.test(namespace) || !OBJECT_NAME.test(name)) throw this.#error('name', null, 'get pods')
+    if (!NAMESPACE.test(namespace) || !KUBERNETES_NAME.test(name)) throw this.#error('name', null, 'get pods')
     return this.#find('get pods', Pod, `/api/v1/namespaces/${namespace}/pods/${name}`, options)
   }
 
   /** @returns null if there is no such node */
   async getNode(name: string, options: CallOptions = {}): Promise<Node | null> {
-    if (!OBJECT_NAME.test(name)) throw this.#error('name', null, 'get nodes')
+    if (!KUBERNETES_NAME.test(name)) throw this.#error('name', null, 'get nodes')
     return this.#find('get nodes', Node, `/api/v1/nodes/${name}`, options)
   }
 

@@ -4,29 +4,26 @@ import * as z from 'zod/mini'
 import type { Attestation, PodAttestation } from '../attest/attestation.ts'
 import { Refusal } from '../refusal.ts'
 import { SpiffeId, SpiffeIdError } from '../spiffe/id.ts'
-import { ClusterName } from './cluster.ts'
+import { ClusterName, KUBERNETES_NAME, ServiceAccount } from './cluster.ts'
 
 const SpiffeIdText = z.string().check(z.refine(isSpiffeId, 'not a SPIFFE ID'))
+
+export const NodeUID = z.string().check(z.regex(/^[A-Za-z0-9-]{1,128}$/, 'not a UID'))
+
+/** For people. */
+const Reason = z.optional(z.string().check(z.maxLength(1024)))
 
 /** The manifest's form of a ban. */
 export const BanManifest = z.strictObject({
   apiVersion: z.literal('spiffe-edge.io/v1alpha1'),
   kind: z.literal('Ban'),
   metadata: z.strictObject({
-    name: z.string().check(z.regex(/^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/, 'not a name')),
+    name: z.string().check(z.regex(KUBERNETES_NAME, 'not a name')),
   }),
   spec: z.union([
-    z.strictObject({ spiffeID: SpiffeIdText, reason: z.optional(z.string().check(z.maxLength(1024))) }),
-    z.strictObject({
-      cluster: ClusterName,
-      serviceAccount: z.string().check(z.regex(/^[a-z0-9.-]{1,253}:[a-z0-9.-]{1,253}$/, 'not namespace:name')),
-      reason: z.optional(z.string().check(z.maxLength(1024))),
-    }),
-    z.strictObject({
-      cluster: ClusterName,
-      nodeUID: z.string().check(z.regex(/^[A-Za-z0-9-]{1,128}$/, 'not a UID')),
-      reason: z.optional(z.string().check(z.maxLength(1024))),
-    }),
+    z.strictObject({ spiffeID: SpiffeIdText, reason: Reason }),
+    z.strictObject({ cluster: ClusterName, serviceAccount: ServiceAccount, reason: Reason }),
+    z.strictObject({ cluster: ClusterName, nodeUID: NodeUID, reason: Reason }),
   ]),
 })
 

@@ -4,6 +4,7 @@
  */
 
 import * as z from 'zod/mini'
+import type { AlgorithmName } from '../../keys/algorithms.ts'
 import { MAX_KEYS } from '../../keys/key_set.ts'
 
 /** `exp - iat` that a subject token may have unless its cluster says otherwise: twice what a kubelet asks for by default. */
@@ -33,6 +34,15 @@ const CertificateAuthority = z
       'not one or more PEM certificates',
     ),
   )
+
+/** DNS label or subdomain, as Kubernetes names things. */
+export const KUBERNETES_NAME = /^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/
+
+/** A service account as SPIRE writes it: `namespace:name`. */
+export const ServiceAccount = z.string().check(z.regex(/^[a-z0-9.-]{1,253}:[a-z0-9.-]{1,253}$/, 'not namespace:name'))
+
+/** What kube-apiserver signs service account tokens with. */
+export const CLUSTER_ALGORITHMS: readonly AlgorithmName[] = ['RS256', 'ES256', 'ES384', 'ES512']
 
 /** A label's key, as Kubernetes has it: a name, perhaps after a DNS subdomain. */
 const LabelKey = z
@@ -102,10 +112,7 @@ export const ClusterManifest = z.strictObject({
     reviewer: z._default(ReviewerManifest, 'self'),
     liveness: z._default(z.enum(['none', 'tokenReview']), 'none'),
     ceiling: z.optional(Ceiling),
-    serviceAccountAllowList: z._default(
-      z.array(z.string().check(z.regex(/^[a-z0-9.-]{1,253}:[a-z0-9.-]{1,253}$/, 'not namespace:name'))),
-      [],
-    ),
+    serviceAccountAllowList: z._default(z.array(ServiceAccount), []),
     allowedNodeLabelKeys: z._default(z.array(LabelKey), []),
     allowedPodLabelKeys: z._default(z.array(LabelKey), []),
     usePodUIDForAgentID: z._default(z.boolean(), false),

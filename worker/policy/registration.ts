@@ -6,15 +6,14 @@ import * as z from 'zod/mini'
 import { ALGORITHMS, type AlgorithmName } from '../../keys/algorithms.ts'
 import type { TrustDomain } from '../spiffe/id.ts'
 import { DEFAULT_JWT_SVID_TTL_SECONDS, MAX_JWT_SVID_TTL_SECONDS } from '../spiffe/jwt_svid.ts'
-import { ClusterName, DistinctAudiences } from './cluster.ts'
+import { ClusterName, DistinctAudiences, KUBERNETES_NAME } from './cluster.ts'
 import { ClaimName, ClaimPattern, compilePattern } from './oidc_attestor.ts'
 import { CLUSTER_SERVICE_ACCOUNT_ID, SERVICE_ACCOUNT_ID, SpiffeIdTemplate } from './spiffe_id_template.ts'
 
 /** Below this a token is spent before a slow client has used it. */
 const MIN_TTL_SECONDS = 30
 
-/** DNS label or subdomain, as Kubernetes names things. */
-const KubernetesName = z.string().check(z.regex(/^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/, 'not a Kubernetes name'))
+const KubernetesName = z.string().check(z.regex(KUBERNETES_NAME, 'not a Kubernetes name'))
 
 const DistinctClusters = z.array(ClusterName).check(
   z.minLength(1),
