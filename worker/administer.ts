@@ -178,9 +178,9 @@ function describeSideEffects(before: Policy, after: Policy, touched: ReadonlySet
     return was && !touched.has(`Cluster ${name}`) && JSON.stringify(was) !== JSON.stringify(apiServerAudiences)
   })
   const templateOf = ({ template }: Registration) => JSON.stringify(template.segments)
-  const templates = new Map(before.registrations.all.map((one) => [identify(one), templateOf(one)]))
+  const templates = new Map(before.registrations.all.map((one) => [one.name, templateOf(one)]))
   const renamed = after.registrations.all.filter((one) => {
-    const was = templates.get(identify(one))
+    const was = templates.get(one.name)
     return was !== undefined && !touched.has(`WorkloadRegistration ${one.name}`) && was !== templateOf(one)
   })
   return [
@@ -194,10 +194,6 @@ function describeSideEffects(before: Policy, after: Policy, touched: ReadonlySet
         ]
       : []),
   ]
-}
-
-function identify({ name, source }: Registration): string {
-  return typeof source === 'object' ? `${source.cluster}/${name}` : name
 }
 
 function nameOf({ kind, metadata }: ManifestObject): ObjectName {

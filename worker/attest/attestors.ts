@@ -1,12 +1,15 @@
 /** Everybody who can say who a subject token is of. Its issuer decides who is asked, and an issuer belongs to one of them. */
 
+import type { UnverifiedJws } from '../../keys/jws.ts'
 import { JwtError, parseJwt } from '../jwt.ts'
 import type { Cluster } from '../policy/cluster.ts'
 import type { OidcAttestor } from '../policy/oidc_attestor.ts'
-import { Refusal } from '../refusal.ts'
 import type { Attestation, Door } from './attestation.ts'
-import { IGNORED_HEADER, OidcIssuer } from './oidc.ts'
-import { ServiceAccountAttestor, type ServiceAccountAttestorDeps } from './service_account.ts'
+import { OidcIssuer } from './oidc.ts'
+import { ServiceAccountAttestor, type ServiceAccountAttestorDeps, tokenRefusal } from './service_account.ts'
+
+/** Header members that providers send and nobody needs: the thumbprint of a certificate is no key and no address. */
+const IGNORED_HEADER = ['x5t']
 
 export class Attestors {
   readonly serviceAccounts: ServiceAccountAttestor
@@ -34,25 +37,24 @@ export class Attestors {
    * @throws Refusal
    */
   async attest(token: string, door: Door, now: number): Promise<Attestation> {
-    // Read twice only where there are such attestors at all.
-    const oidc = this.#oidc.size === 0 ? undefined : this.#oidc.get(issuerOf(token))
+    // A pod's token is read twice only where there are such attestors at all.
+    const jws = this.#oidc.size === 0 ? null : readLeniently(token)
+    const oidc = jws && this.#oidc.get(jws.payload.iss)
     if (!oidc) return this.serviceAccounts.attest(token, door, now)
     try {
-      return await oidc.attest(token, door, now)
+      return await oidc.attest(jws, door, now)
     } catch (error) {
-      if (!(error instanceof JwtError)) throw error
-      // There is no trust domain and no SPIFFE ID in such a token, so the names meet those of the refusals.
-      throw new Refusal(`token_${error.code as Exclude<JwtError['code'], 'subject' | 'trust_domain'>}`, error.message)
+      throw error instanceof JwtError ? tokenRefusal(error) : error
     }
   }
 }
 
-/** @returns what a token says of its issuer, or undefined if it is no token that anybody could attest by */
-function issuerOf(token: string): unknown {
+/** @returns null for what is no token that anybody could attest by */
+function readLeniently(token: string): UnverifiedJws | null {
   try {
-    return parseJwt(token, IGNORED_HEADER).payload.iss
+    return parseJwt(token, IGNORED_HEADER)
   } catch (error) {
-    if (error instanceof JwtError) return undefined
+    if (error instanceof JwtError) return null
     throw error
   }
 }

@@ -4,15 +4,13 @@
  * @see [OpenID Connect Core §3.1.3.7](https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation)
  */
 
-import { verifyCompact } from '../../keys/jws.ts'
-import { checkTimes, JwtError, parseAudience, parseJwt } from '../jwt.ts'
+import { type UnverifiedJws, verifyCompact } from '../../keys/jws.ts'
+import { checkTimes, JwtError, parseAudience } from '../jwt.ts'
 import type { OidcAttestor } from '../policy/oidc_attestor.ts'
 import { Refusal } from '../refusal.ts'
 import { attested, type Door, type OidcAttestation } from './attestation.ts'
 import { ClusterKeys, type ClusterKeysDeps } from './cluster_keys.ts'
 
-/** Header members that providers send and nobody needs: the thumbprint of a certificate is no key and no address. */
-export const IGNORED_HEADER = ['x5t']
 /** As OpenID Connect Core §2 has it. */
 const MAX_SUBJECT_LENGTH = 255
 
@@ -29,13 +27,12 @@ export class OidcIssuer {
   }
 
   /**
-   * @param token the subject token
+   * @param jws the subject token, read and not yet believed
    * @param now seconds since the epoch
    * @throws Refusal, JwtError
    */
-  async attest(token: string, door: Door, now: number): Promise<OidcAttestation> {
+  async attest(jws: UnverifiedJws, door: Door, now: number): Promise<OidcAttestation> {
     const { name, issuer, audience, maxTokenLifetimeSeconds } = this.attestor
-    const jws = parseJwt(token, IGNORED_HEADER)
     const { iss, aud, sub } = jws.payload
     if (iss !== issuer) throw new JwtError('issuer')
     const [only, ...more] = parseAudience(aud)

@@ -163,8 +163,8 @@ export async function verifyServiceAccountToken(
   now: number,
 ): Promise<TokenFacts & { readonly expiresAt: number }> {
   const key = await keys.find(jws.header.kid)
-  if (!key) throw refusal('key')
-  if (!(await verifyCompact(jws, key))) throw refusal('signature')
+  if (!key) throw tokenRefusal(new JwtError('key'))
+  if (!(await verifyCompact(jws, key))) throw tokenRefusal(new JwtError('signature'))
   const { expiresAt } = refusing(() => checkTimes(jws.payload, now))
   const { data: claims } = ServiceAccountClaims.safeParse(jws.payload)
   if (!claims) throw new Refusal('token_claims', 'not the claims of a bound service account token')
@@ -189,15 +189,11 @@ export function refusing<T>(check: () => T): T {
   try {
     return check()
   } catch (error) {
-    if (!(error instanceof JwtError)) throw error
-    throw refusal(error.code)
+    throw error instanceof JwtError ? tokenRefusal(error) : error
   }
 }
 
-/** A service account token has no more than these codes, so the names meet those of the refusals. */
-function refusal(code: JwtError['code']): Refusal {
-  return new Refusal(
-    `token_${code as Exclude<JwtError['code'], 'subject' | 'trust_domain'>}`,
-    new JwtError(code).message,
-  )
+/** No subject token has a SPIFFE ID in it, so the names of what is wrong meet those of the refusals. */
+export function tokenRefusal({ code, message }: JwtError): Refusal {
+  return new Refusal(`token_${code as Exclude<JwtError['code'], 'subject' | 'trust_domain'>}`, message)
 }

@@ -32,14 +32,15 @@ export class SharedIdentities {
     // With the cluster in them, the IDs of two clusters differ; without it, they are the same.
     if (one !== undefined && other !== undefined && !shared && !registration.template.uses('cluster'))
       return [one, other]
-    for (const cluster of clusters) {
-      const owner = this.#root && conflict(this.#root, idPattern(registration, cluster), 0, cluster, shared)
+    const patterns = [...clusters].map((cluster) => ({ cluster, segments: idPattern(registration, cluster) }))
+    for (const { cluster, segments } of patterns) {
+      const owner = this.#root && conflict(this.#root, segments, 0, cluster, shared)
       if (owner !== null) return [owner, cluster]
     }
-    for (const cluster of clusters) {
+    for (const { cluster, segments } of patterns) {
       let node = visit(this.#root, cluster)
       this.#root = node
-      for (const segment of idPattern(registration, cluster)) {
+      for (const segment of segments) {
         const next = visit(node.next.get(segment) ?? null, cluster)
         node.next.set(segment, next)
         node = next
