@@ -49,7 +49,8 @@ export default defineConfig({
         test: {
           name: 'node',
           include: ['test/*.test.ts', 'test/{cli,e2e,scripts}/**/*.test.ts'],
-          testTimeout: 30_000,
+          expect: { poll: { timeout: 30_000, interval: 100 } },
+          testTimeout: 60_000,
           hookTimeout: 60_000,
         },
       },
@@ -58,6 +59,7 @@ export default defineConfig({
         test: {
           name: 'interop',
           include: ['test/interop/**/*.test.ts'],
+          expect: { poll: { timeout: 60_000, interval: 250 } },
           testTimeout: 120_000,
           hookTimeout: 180_000,
         },

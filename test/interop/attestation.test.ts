@@ -325,10 +325,10 @@ describe.skipIf(missing('go'))('two kube-apiservers, asked by the worker as itse
     expect((await trade(token)).status).toBe(200)
     await remove('east', 'shop', 'known')
     const deletedAt = Date.now()
-    await expect.poll(() => trade(token).then(({ status }) => status), { timeout: 30_000, interval: 250 }).toBe(400)
+    await expect.poll(() => trade(token).then(({ status }) => status)).toBe(400)
     const lag = (Date.now() - deletedAt) / 1000
     console.log(`a deleted pod was refused after ${lag.toFixed(1)} s`)
-    expect(lag).toBeLessThan(12)
+    expect(lag).toBeLessThan(30)
     expect((await trade(token)).body.reason).toMatch(/^(?:pod_gone|token_not_live)$/)
   })
 
@@ -367,9 +367,7 @@ describe.skipIf(missing('go'))('two kube-apiservers, asked by the worker as itse
 
   test('a ClusterRoleBinding that is gone: 503, and the log says which one', async () => {
     await apiservers.west.kubectl(['delete', 'clusterrolebinding', 'spiffe-edge-reviewer'])
-    await expect
-      .poll(async () => (await attest('west', 'agent-0')).body.reason, { timeout: 20_000, interval: 500 })
-      .toBe('cluster_api_unavailable')
+    await expect.poll(async () => (await attest('west', 'agent-0')).body.reason).toBe('cluster_api_unavailable')
     expect(worker?.log).toContainEqual(
       expect.objectContaining({
         event: 'decision',
@@ -380,9 +378,7 @@ describe.skipIf(missing('go'))('two kube-apiservers, asked by the worker as itse
       }),
     )
     await bindReviewer('west')
-    await expect
-      .poll(async () => (await attest('west', 'agent-0')).status, { timeout: 20_000, interval: 500 })
-      .toBe(200)
+    await expect.poll(async () => (await attest('west', 'agent-0')).status).toBe(200)
   })
 
   test('file: the token of a service account is read anew each time', async () => {
@@ -400,7 +396,7 @@ describe.skipIf(missing('go'))('two kube-apiservers, asked by the worker as itse
       [token, 200],
     ] as const) {
       writeFileSync(join(disk, 'token'), text)
-      await vi.waitFor(async () => expect((await attest('west', 'agent-0')).status).toBe(status), 20_000)
+      await vi.waitFor(async () => expect((await attest('west', 'agent-0')).status).toBe(status), 60_000)
     }
     expect(worker?.log).toContainEqual(
       expect.objectContaining({ detail: 'cluster west: 401 on create tokenreviews: the token is not valid there' }),
@@ -415,7 +411,7 @@ describe.skipIf(missing('go'))('two kube-apiservers, asked by the worker as itse
     expect((await attestWith('west', await token())).body.reason).toBe('cluster_api_unavailable')
     const user = '--user=system:serviceaccount:spire:spire-agent'
     await kubectl(['create', 'clusterrolebinding', 'by-client', '--clusterrole=spiffe-edge-reviewer', user])
-    await vi.waitFor(async () => expect((await attestWith('west', await token())).status).toBe(200), 20_000)
+    await vi.waitFor(async () => expect((await attestWith('west', await token())).status).toBe(200), 60_000)
     expect((await attest('west', 'agent-0')).body.reason).toBe('token_not_live')
     expect((await trade(await token())).body).toMatchObject({ reason: 'token_audience' })
   })

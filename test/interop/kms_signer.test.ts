@@ -157,7 +157,7 @@ describe('KM-8: between us and KMS', () => {
     expect(proxy.operations).toEqual(Array(requests).fill('Sign'))
     // What hangs is not left hanging.
     if (mode === 'hang' || mode === 'hang_body') {
-      await vi.waitFor(() => expect(proxy.abandoned - before).toBe(requests), { timeout: 10_000 })
+      await vi.waitFor(() => expect(proxy.abandoned - before).toBe(requests), { timeout: 30_000 })
     }
     proxy.mode = 'pass'
     expect((await signer.sign(INPUT)).length).toBe(64)

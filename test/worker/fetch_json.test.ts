@@ -163,7 +163,7 @@ describe('a source that hangs', () => {
   ])('%s is given up after 5 s', async (_, answer) => {
     network.serve(URL, answer)
     const waiting = verdict()
-    await vi.waitFor(() => expect(network.requests).toHaveLength(1))
+    await vi.waitFor(() => expect(network.requests).toHaveLength(1), 15_000)
     expect(patience.asked).toEqual([5000])
     patience.end()
     expect(await waiting).toEqual(['timeout', null])

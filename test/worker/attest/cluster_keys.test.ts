@@ -343,7 +343,7 @@ describe('D6: a source that is down', () => {
     clock.advance(FRESH + 1)
     expect(await find(keys, cluster.key.kid)).toBe(true)
     const forged = find(keys, 'unknown')
-    await vi.waitFor(() => expect(network.requests).toHaveLength(2))
+    await vi.waitFor(() => expect(network.requests).toHaveLength(2), 15_000)
     patience.end()
     expect(await forged).toBe(false)
     await background.settled()

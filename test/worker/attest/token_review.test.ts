@@ -217,7 +217,7 @@ describe('an API server that gives no answer', () => {
     server.interfere = ({ url }, signal) =>
       url.includes('/pods/') ? (hang({ signal } as Request) as Promise<Response>) : undefined
     const waiting = outcome(await east.token())
-    await vi.waitFor(() => expect(server.calls).toHaveLength(2))
+    await vi.waitFor(() => expect(server.calls).toHaveLength(2), 15_000)
     expect(patience.asked).toEqual([5000])
     patience.end()
     expect((await waiting).reason).toBe('cluster_api_unavailable')
@@ -259,7 +259,7 @@ describe('T-18: who asks the same shares the answer', () => {
         : undefined
     const token = await east.token()
     const waiting = Array.from({ length: 50 }, () => outcome(token))
-    await vi.waitFor(() => expect(server.calls).toHaveLength(1))
+    await vi.waitFor(() => expect(server.calls).toHaveLength(1), 15_000)
     gate.release()
     for (const { status } of await Promise.all(waiting)) expect(status).toBe(200)
     expect(server.calls).toHaveLength(2)
@@ -303,7 +303,7 @@ describe('T-18: who asks the same shares the answer', () => {
     server.interfere = (_call, signal) => hang({ signal } as Request) as Promise<Response>
     const tokens = await Promise.all(Array.from({ length: 65 }, (_, jti) => east.token({ claims: { jti: `${jti}` } })))
     const waiting = tokens.slice(0, 64).map((token) => outcome(token))
-    await vi.waitFor(() => expect(server.calls).toHaveLength(64))
+    await vi.waitFor(() => expect(server.calls).toHaveLength(64), 15_000)
     expect(await outcome(tokens[64] as string)).toEqual({
       status: 503,
       reason: 'cluster_api_unavailable',

@@ -235,7 +235,7 @@ describe('an answer that is none', () => {
   ])('one that hangs %s is given up after 5 s', async (_, answer) => {
     server.interfere = (_call, signal) => answer({ signal } as Request) as Promise<Response>
     const waiting = failure(api().getJwks())
-    await vi.waitFor(() => expect(server.calls).toHaveLength(1))
+    await vi.waitFor(() => expect(server.calls).toHaveLength(1), 15_000)
     expect(patience.asked).toEqual([5000])
     patience.end()
     expect((await waiting).code).toBe('timeout')

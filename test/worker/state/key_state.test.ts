@@ -294,7 +294,7 @@ describe('T-15: a key in KMS', () => {
       const said = await announce()
       expect(failures(said)[0]).toBe(failed)
       return said
-    })
+    }, 15_000)
 
   test('is published and signs without waiting for a KMS that hangs', async () => {
     const { announce, restart } = keyState(kms)
@@ -307,7 +307,7 @@ describe('T-15: a key in KMS', () => {
       return answer()
     }
     expect(await announce(['awskms:alias/a'])).toEqual(before)
-    await vi.waitFor(() => expect(kms.requests).toHaveLength(2))
+    await vi.waitFor(() => expect(kms.requests).toHaveLength(2), 15_000)
     expect(await announce(['awskms:alias/a'])).toEqual(before)
     released.resolve()
   })
@@ -316,7 +316,7 @@ describe('T-15: a key in KMS', () => {
     const { announce } = keyState(kms)
     await aliased('alias/a')
     const announced = (now: number) => announce(['awskms:alias/a'], now)
-    const asked = (times: number) => vi.waitFor(() => expect(kms.requests).toHaveLength(times))
+    const asked = (times: number) => vi.waitFor(() => expect(kms.requests).toHaveLength(times), 15_000)
     await announced(NOW)
     await announced(NOW + 599)
     await asked(1)
@@ -367,7 +367,7 @@ describe('T-15: a key in KMS', () => {
       const asked = kms.requests.length
       for (const later of [0, 10, 20]) {
         expect(await announce(['awskms:alias/a'], NOW + later)).toEqual(before)
-        await vi.waitFor(() => expect(kms.requests.length).toBeGreaterThan(asked))
+        await vi.waitFor(() => expect(kms.requests.length).toBeGreaterThan(asked), 15_000)
       }
     },
   )

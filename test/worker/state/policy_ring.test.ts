@@ -185,7 +185,7 @@ describe('T-17: the lease', () => {
     const held = gate()
     state.until = held.promise
     const first = policies.current()
-    await vi.waitFor(() => expect(state.times).toBe(1))
+    await vi.waitFor(() => expect(state.times).toBe(1), 15_000)
     clock.advance(30)
     held.open()
     expect((await first).askedAt).toBe(NOW)
@@ -244,7 +244,7 @@ describe('asking on purpose', () => {
     const held = gate()
     state.until = held.promise
     await policies.current()
-    await vi.waitFor(() => expect(state.times).toBe(2))
+    await vi.waitFor(() => expect(state.times).toBe(2), 15_000)
     // The answer to the second question has been given, without the change, and has not arrived.
     await state.stub.read(STAMP, null)
     await state.apply([web('more')])
@@ -284,7 +284,7 @@ test('T-18: an answer that comes too late takes nothing back, neither objects no
   const held = gate()
   state.until = held.promise
   const late = policies.current()
-  await vi.waitFor(() => expect(state.times).toBe(2))
+  await vi.waitFor(() => expect(state.times).toBe(2), 15_000)
   await new Promise((resolve) => timer(resolve, 50))
 
   state.until = Promise.resolve()
