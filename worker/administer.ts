@@ -102,6 +102,12 @@ export async function applyObjects(request: ApplyRequest, deps: AdministerDeps):
     ...[...compiled.rejected.keys()]
       .filter((name) => !before.rejected.has(name))
       .map((name) => `${name} will be rejected`),
+    // It is kept: the cluster may come later. A name that is misspelt would else be found out by whom the ban was for.
+    ...put.flatMap(({ kind, metadata, spec }) =>
+      kind === 'Ban' && 'cluster' in spec && !compiled.policy.clusters.has(spec.cluster)
+        ? [`Ban ${metadata.name}: there is no cluster ${spec.cluster}, so it bans nobody`]
+        : [],
+    ),
   ]
   // What changes nothing is no new version, for which every isolate would have to read everything again.
   if (request.dryRun || changes.every(({ action }) => action === 'unchanged'))

@@ -58,7 +58,7 @@ export function createApp(deps: AppDeps): App {
   app.get(at(PATHS.adminObjects), ({ req }) => administer(getObjects(req.raw, deps)))
   allow.set(at(PATHS.adminObjects), 'GET, HEAD')
   post(at(PATHS.adminApply), ({ req }) => administer(postApply(req.raw, deps)))
-  post(at('/attest/k8s_psat'), ({ req }) => attestK8sPsat(req.raw, deps))
+  post(at(PATHS.nodeAttestation), ({ req }) => attestK8sPsat(req.raw, deps))
   // Answers as long as the process does; ready means that the signing keys are known.
   app.get('/healthz', (context) => context.text('ok\n'))
   app.get('/readyz', async (context) => {

@@ -4,12 +4,15 @@ import { waitUntil } from 'cloudflare:workers'
 import { type App, createApp } from './app.ts'
 import { Administrators } from './attest/administrators.ts'
 import { KeyClaims } from './attest/cluster_keys.ts'
+import type { Log } from './audit.ts'
 import { KubernetesApi } from './cluster/kubernetes_api.ts'
 import { type Config, ConfigError } from './config.ts'
 import { Refusal } from './refusal.ts'
 import { plainError } from './routes/respond.ts'
 import { KeyRing } from './state/key_ring.ts'
+import type { KeyState } from './state/key_state.ts'
 import { PolicyRing } from './state/policy_ring.ts'
+import type { PolicyState } from './state/policy_state.ts'
 
 /** The name of the one Durable Object that holds an issuer's signing keys. */
 const KEY_STATE_NAME = 'keys'
@@ -28,7 +31,15 @@ export function createService(
   const start = async (env: Env): Promise<App | null> => {
     if (!app && !refused)
       try {
-        app = createApp(createDeps(await configure(env), env))
+        app = createApp(
+          createDeps(await configure(env), {
+            now,
+            waitUntil,
+            log,
+            keyState: () => env.KEY_STATE.getByName(KEY_STATE_NAME),
+            policyState: () => env.POLICY_STATE.getByName(POLICY_STATE_NAME),
+          }),
+        )
       } catch (error) {
         if (!(error instanceof ConfigError)) throw error
         // An isolate's environment never changes, so neither does the verdict.
@@ -45,18 +56,28 @@ export function createService(
   }
 }
 
-function createDeps(config: Config, env: Env) {
+/** What the outside world is to a service. */
+export interface Outside {
+  /** Seconds since the epoch. */
+  now(): number
+  waitUntil(promise: Promise<unknown>): void
+  log: Log
+  keyState(): DurableObjectStub<KeyState>
+  policyState(): DurableObjectStub<PolicyState>
+}
+
+/** @returns everything that the routes need, put together in the one way there is */
+export function createDeps(config: Config, { keyState, policyState, ...world }: Outside) {
   const { mode, issuer, trustDomain, manifest, context, signingKeys, kms, clusterBindings: bindings } = config
-  const outside = { now, waitUntil, log, allowLoopbackHttp: context.allowLoopbackHttp }
+  const outside = { ...world, allowLoopbackHttp: context.allowLoopbackHttp }
   const stamp = { mode, issuer, trustDomain: trustDomain.name }
   const keyRing = new KeyRing({
     ...outside,
     stamp,
     references: signingKeys,
     kms,
-    keyState: () => env.KEY_STATE.getByName(KEY_STATE_NAME),
+    keyState,
   })
-  const policyState = () => env.POLICY_STATE.getByName(POLICY_STATE_NAME)
   return {
     ...outside,
     config,

@@ -337,6 +337,13 @@ describe('a change that is taken warns', () => {
     })
     expect([status, warnings]).toEqual([200, ['west/live will be rejected']])
   })
+
+  test('T-26: of a ban in a cluster that there is none of', async () => {
+    const [status, { warnings }] = await alice.apply(issuer, {
+      objects: ['east', 'eats'].map((name) => ban(name, { cluster: name, serviceAccount: 'shop:web' })),
+    })
+    expect([status, warnings]).toEqual([200, ['Ban eats: there is no cluster eats, so it bans nobody']])
+  })
 })
 
 test('an estate of thousands of objects is changed in a moment', async () => {

@@ -4,13 +4,9 @@ import { env } from 'cloudflare:workers'
 import { verifyCompact } from '../../keys/jws.ts'
 import { readKeySet } from '../../keys/key_set.ts'
 import { type App, type AppDeps, createApp } from '../../worker/app.ts'
-import { Administrators } from '../../worker/attest/administrators.ts'
-import { KeyClaims } from '../../worker/attest/cluster_keys.ts'
-import { KubernetesApi } from '../../worker/cluster/kubernetes_api.ts'
 import { parseConfig } from '../../worker/config.ts'
 import { parseJwt } from '../../worker/jwt.ts'
-import { KeyRing } from '../../worker/state/key_ring.ts'
-import { PolicyRing } from '../../worker/state/policy_ring.ts'
+import { createDeps } from '../../worker/service.ts'
 import { Clock } from '../support/clock.ts'
 import { ISSUER, manifest, TRUST_DOMAIN } from '../support/policy.ts'
 
@@ -85,40 +81,16 @@ export class TestIssuer {
       ...variables,
     }
     const config = parseConfig(environment, manifest(...objects), 'development')
-    const {
-      mode,
-      issuer,
-      trustDomain,
-      manifest: deployed,
-      context,
-      signingKeys,
-      kms,
-      clusterBindings: bindings,
-    } = config
-    const outside = { now: clock.now, waitUntil: background.waitUntil, log: book.log, allowLoopbackHttp: false }
-    const stamp = { mode, issuer, trustDomain: trustDomain.name }
     const keyState = newKeyState()
     const policyState = newPolicyState()
-    const keyRing = new KeyRing({ ...outside, stamp, references: signingKeys, kms, keyState: () => keyState })
     this.deps = {
-      ...outside,
-      config,
-      issuer,
-      context,
-      administrators: new Administrators(config.policy.admins, issuer, outside),
-      policyState: () => policyState,
-      policyRing: new PolicyRing({
-        ...outside,
-        stamp,
-        manifest: deployed,
-        context,
-        claims: new KeyClaims(),
-        api: (cluster) =>
-          cluster.connection &&
-          new KubernetesApi(cluster, cluster.connection, { ...outside, issuer, trustDomain, keyRing, bindings }),
+      ...createDeps(config, {
+        now: clock.now,
+        waitUntil: background.waitUntil,
+        log: book.log,
+        keyState: () => keyState,
         policyState: () => policyState,
       }),
-      keyRing,
       ...deps,
     }
     this.app = createApp(this.deps)

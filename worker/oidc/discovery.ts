@@ -9,6 +9,7 @@ export const PATHS = {
   jwks: '/keys',
   token: '/token',
   structuredAuth: '/structured-auth.yaml',
+  nodeAttestation: '/attest/k8s_psat',
   adminObjects: '/admin/v1/objects',
   adminApply: '/admin/v1/apply',
 } as const

@@ -13,7 +13,6 @@ interface WireError {
     | 'unsupported_grant_type'
     | 'access_denied'
     | 'server_error'
-    | 'access_denied'
     | 'invalid_token'
     | 'temporarily_unavailable'
   /** Only %x20-21 / %x23-5B / %x5D-7E, and nothing of the request. */
@@ -174,8 +173,8 @@ export function adminResponse(status: number, body: object): Response {
 /** A refusal to an administrator, with the stable code of RFC 6750 §3.1 or RFC 6749 where there is one. */
 export function adminError(refusal: Refusal): Response {
   const { status, error, description: usual } = WIRE[refusal.reason]
-  // What the others see speaks of forms. By then we know who is asking.
-  const description = refusal.reason === 'request_malformed' ? refusal.detail : usual
+  // By then we know who is asking.
+  const description = refusal.reason === 'json_malformed' ? refusal.detail : usual
   const headers = {
     ...errorHeaders(refusal),
     ...(status === 401 && { 'www-authenticate': 'Bearer error="invalid_token"' }),

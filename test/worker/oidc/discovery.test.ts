@@ -34,6 +34,7 @@ describe('the discovery document', () => {
       jwks: '/keys',
       token: '/token',
       structuredAuth: '/structured-auth.yaml',
+      nodeAttestation: '/attest/k8s_psat',
       adminObjects: '/admin/v1/objects',
       adminApply: '/admin/v1/apply',
     })

@@ -111,7 +111,7 @@ describe('OE-1: every reason has its answer', () => {
       expect(answer.headers.has('www-authenticate')).toBe(WIRE[reason][0] === 401)
       const body = (await answer.json()) as Record<string, string>
       expect(body).toEqual({ error: WIRE[reason][1], error_description: expect.any(String), reason })
-      expect(body.error_description === DETAIL).toBe(reason === 'request_malformed')
+      expect(body.error_description === DETAIL).toBe(reason === 'json_malformed')
     },
   )
 
