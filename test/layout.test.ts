@@ -15,6 +15,7 @@ const ARROWS: Record<string, readonly string[]> = {
   'worker/service': [
     'worker/app',
     'worker/attest',
+    'worker/audit',
     'worker/cluster',
     'worker/config',
     'worker/refusal',
