@@ -34,6 +34,7 @@ export default defineConfig({
                   '@abraham/reflection',
                   '@aws-sdk/client-kms',
                   '@peculiar/x509',
+                  'aws4fetch',
                   'hono',
                   'jose',
                   'yaml',

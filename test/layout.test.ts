@@ -110,6 +110,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   '@aws-sdk/client-kms': ['keys'],
   '@napi-rs/keyring': ['cli'],
   '@peculiar/x509': ['keys'],
+  aws4fetch: ['keys'],
   'cloudflare:workers': ['worker/service', 'worker/state', 'worker/demo'],
   commander: ['cli'],
   hono: ['worker/app'],

@@ -365,7 +365,12 @@ const ERRORS = {
     'NotAuthorized',
   ],
   key_unusable: ['DisabledException', 'KMSInvalidStateException', 'NotFoundException', 'InvalidArnException'],
-  key_mismatch: ['InvalidKeyUsageException', 'UnsupportedOperationException'],
+  key_mismatch: [
+    'InvalidKeyUsageException',
+    'UnsupportedOperationException',
+    'IncorrectKeyException',
+    'InvalidCiphertextException',
+  ],
 }
 
 describe('KM-8: an error', () => {

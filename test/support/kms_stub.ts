@@ -17,14 +17,23 @@ import { signDigest } from './sign_digest.ts'
 
 const REGION = 'eu-central-1'
 const ACCOUNT = '111122223333'
-/** KM-1. */
+/** KM-1; as much as Encrypt takes. */
 const MAX_MESSAGE_BYTES = 4096
+const MAX_CIPHERTEXT_BYTES = 6144
+/** Where the two services are; the first answers for both. */
+const HOSTS = ['https://kms.test', 'https://tagging.test']
+/** The prefix of X-Amz-Target, with the name by which requests for it are signed. */
+const SERVICES: Readonly<Record<string, string>> = {
+  TrentService: 'kms',
+  ResourceGroupsTaggingAPI_20170126: 'tagging',
+}
 
 export interface KmsRequest {
-  /** `Sign`, `GetPublicKey`. */
+  /** `Sign`, `GetPublicKey`, `GetResources`. */
   readonly operation: string
   readonly input: Readonly<Record<string, unknown>>
   readonly headers: Headers
+  readonly url: string
 }
 
 /**
@@ -40,13 +49,19 @@ interface StoredKey {
   readonly algorithms: readonly string[]
   readonly spki: Uint8Array
   readonly privateKey: JsonWebKey | null
+  /** Of a symmetric key. */
+  readonly secret?: CryptoKey
+  readonly tags?: Readonly<Record<string, string>>
   state: 'Enabled' | 'Disabled' | 'PendingDeletion'
 }
+
+/** A key that somebody has made by CreateKey. */
+export type CreatedKey = Required<Pick<StoredKey, 'arn' | 'spec' | 'tags' | 'state'>>
 
 export class KmsStub {
   readonly access: KmsAccess = {
     region: REGION,
-    endpoint: 'https://kms.test',
+    endpoint: HOSTS[0] as string,
     credentials: { accessKeyId: 'AKIDEXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY' },
   }
   /** Everything that has been asked, oldest first, refused or not. */
@@ -64,6 +79,7 @@ export class KmsStub {
    * @returns the ARN
    */
   async createKey(spec: string, usage = 'SIGN_VERIFY', modulusBits = 2048): Promise<string> {
+    if (spec === 'SYMMETRIC_DEFAULT') return await this.#createSymmetricKey()
     const usable = (Object.keys(ALGORITHMS) as AlgorithmName[]).filter((name) =>
       ALGORITHMS[name].kmsKeySpecs.includes(spec),
     )
@@ -79,6 +95,13 @@ export class KmsStub {
       spki: new Uint8Array((await crypto.subtle.exportKey('spki', pair.publicKey)) as ArrayBuffer),
       privateKey: (await crypto.subtle.exportKey('jwk', pair.privateKey)) as JsonWebKey,
     })
+  }
+
+  async #createSymmetricKey(): Promise<string> {
+    const aes = { name: 'AES-GCM', length: 256 }
+    const secret = (await crypto.subtle.generateKey(aes, false, ['encrypt', 'decrypt'])) as CryptoKey
+    const nothing = { spki: new Uint8Array(), privateKey: null, algorithms: [] }
+    return this.addKey({ ...nothing, spec: 'SYMMETRIC_DEFAULT', usage: 'ENCRYPT_DECRYPT', secret })
   }
 
   /** A key as it comes: of a kind that WebCrypto does not know, or one that contradicts itself. */
@@ -97,21 +120,33 @@ export class KmsStub {
     this.#key(arn).state = state
   }
 
+  /** As when its waiting period is over. */
+  removeKey(arn: string): void {
+    this.#keys.delete(arn)
+  }
+
+  /** Keys that CreateKey has made and that are still there, oldest first. */
+  createdKeys(): readonly CreatedKey[] {
+    return [...this.#keys.values()].flatMap(({ arn, spec, tags, state }) => (tags ? [{ arn, spec, tags, state }] : []))
+  }
+
   /** Takes the place of the global `fetch`. Requests for other hosts go where they would have gone. */
   readonly fetch = async (input: RequestInfo | URL, init?: RequestInit): Promise<Response> => {
     const request = new Request(input, init)
-    if (new URL(request.url).origin !== this.access.endpoint) return await this.#otherFetch(request)
+    if (!HOSTS.includes(new URL(request.url).origin)) return await this.#otherFetch(request)
     const { signal } = request
     signal.throwIfAborted()
     const [service = '', operation = ''] = (request.headers.get('x-amz-target') ?? '').split('.')
     const text = await request.text()
-    const asked = { operation, input: JSON.parse(text) as Record<string, unknown>, headers: request.headers }
+    const { headers, url } = request
+    const asked = { operation, input: JSON.parse(text) as Record<string, unknown>, headers, url }
     this.requests.push(asked)
     const answer = async () => {
-      if (request.method !== 'POST' || service !== 'TrentService') return kmsError('UnknownOperationException')
+      const signedFor = SERVICES[service]
+      if (request.method !== 'POST' || !signedFor) return kmsError('UnknownOperationException')
       if (request.headers.get('content-type') !== 'application/x-amz-json-1.1')
         return kmsError('SerializationException')
-      if (!isSigned(request.headers)) return kmsError('MissingAuthenticationTokenException')
+      if (!isSigned(headers, signedFor)) return kmsError('MissingAuthenticationTokenException')
       return await this.answer(asked)
     }
     const response = await (this.trouble ? this.trouble(asked, answer, signal) : answer())
@@ -121,13 +156,41 @@ export class KmsStub {
 
   /** What KMS says to a request that is well-formed and signed. */
   async answer({ operation, input }: Pick<KmsRequest, 'operation' | 'input'>): Promise<Response> {
+    if (operation === 'CreateKey') return await this.#create(input)
+    if (operation === 'GetResources') return this.#findByTag(input)
     const key = this.#find(String(input.KeyId))
     if (!key) return kmsError('NotFoundException', `Key '${input.KeyId}' does not exist`)
+    if (operation === 'DescribeKey') return kmsAnswer({ KeyMetadata: metadata(key) })
+    if (operation === 'ScheduleKeyDeletion') return scheduleDeletion(key, input)
     if (key.state === 'Disabled') return kmsError('DisabledException', `${key.arn} is disabled.`)
     if (key.state !== 'Enabled') return kmsError('KMSInvalidStateException', `${key.arn} is pending deletion.`)
     if (operation === 'GetPublicKey') return describe(key)
     if (operation === 'Sign') return await sign(key, input)
+    if (operation === 'Encrypt') return await encrypt(key, input)
+    if (operation === 'Decrypt') return await decrypt(key, input)
     return kmsError('UnknownOperationException')
+  }
+
+  async #create({ KeySpec, KeyUsage, Tags = [] }: KmsRequest['input']): Promise<Response> {
+    const tags = (Tags as { TagKey: string; TagValue: string }[]).map(({ TagKey, TagValue }) => [TagKey, TagValue])
+    if (tags.some(([name]) => name?.startsWith('aws:'))) return kmsError('TagException')
+    const arn = await this.createKey(String(KeySpec), String(KeyUsage))
+    const key = { ...this.#key(arn), tags: Object.fromEntries(tags) }
+    this.#keys.set(arn, key)
+    return kmsAnswer({ KeyMetadata: metadata(key) })
+  }
+
+  #findByTag({ TagFilters, ResourceTypeFilters }: KmsRequest['input']): Response {
+    const filters = TagFilters as { Key: string; Values: string[] }[]
+    const types = ResourceTypeFilters as string[]
+    const found = this.createdKeys().filter(
+      ({ tags }) => types.includes('kms:key') && filters.every(({ Key, Values }) => Values.includes(tags[Key] ?? '')),
+    )
+    const list = found.map(({ arn, tags }) => ({
+      ResourceARN: arn,
+      Tags: Object.entries(tags).map(([Key, Value]) => ({ Key, Value })),
+    }))
+    return kmsAnswer({ PaginationToken: '', ResourceTagMappingList: list })
   }
 
   #find(id: string): StoredKey | undefined {
@@ -172,6 +235,11 @@ export const troubles = {
   failsInside: async () => kmsError('KMSInternalException', undefined, 500),
   html: async () => new Response('<html><h1>502 Bad Gateway</h1>', { headers: { 'content-type': 'text/html' } }),
   htmlError: async () => new Response('<html><h1>502 Bad Gateway</h1>', { status: 502 }),
+  /** Does what it is asked for, and nobody hears of it. */
+  losesAnswer: async (_request, answer) => {
+    await answer()
+    throw new TypeError('Network connection lost.')
+  },
   truncated: async (_request, answer) => {
     const text = await (await answer()).text()
     return new Response(text.slice(0, text.length / 2))
@@ -192,9 +260,9 @@ export function lies(changes: object): Trouble {
   return async (_request, answer) => kmsAnswer({ ...((await (await answer()).json()) as object), ...changes })
 }
 
-function isSigned(headers: Headers): boolean {
+function isSigned(headers: Headers, service: string): boolean {
   const authorization = headers.get('authorization') ?? ''
-  const scope = new RegExp(`^AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/\\d{8}/${REGION}/kms/aws4_request, `)
+  const scope = new RegExp(`^AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/\\d{8}/${REGION}/${service}/aws4_request, `)
   const [, signed = ''] = /SignedHeaders=([^,]+), Signature=[0-9a-f]{64}$/.exec(authorization) ?? []
   const names = signed.split(';')
   return scope.test(authorization) && ['host', 'x-amz-date', 'x-amz-target'].every((name) => names.includes(name))
@@ -212,6 +280,70 @@ function describe({ arn, spec, usage, algorithms, spki }: StoredKey): Response {
   })
 }
 
+function metadata({ arn, spec, usage, algorithms, state }: StoredKey): object {
+  return {
+    AWSAccountId: ACCOUNT,
+    Arn: arn,
+    KeyId: arn.split('/').at(-1),
+    KeySpec: spec,
+    KeyUsage: usage,
+    KeyState: state,
+    Enabled: state === 'Enabled',
+    Origin: 'AWS_KMS',
+    MultiRegion: false,
+    ...(usage === 'SIGN_VERIFY' && { SigningAlgorithms: algorithms }),
+  }
+}
+
+function scheduleDeletion(key: StoredKey, { PendingWindowInDays = 30 }: KmsRequest['input']): Response {
+  const days = Number(PendingWindowInDays)
+  if (!(days >= 7 && days <= 30)) return kmsError('ValidationException')
+  if (key.state === 'PendingDeletion') return kmsError('KMSInvalidStateException', `${key.arn} is pending deletion.`)
+  key.state = 'PendingDeletion'
+  const DeletionDate = Date.now() / 1000 + days * 86_400
+  return kmsAnswer({ KeyId: key.arn, KeyState: key.state, PendingWindowInDays: days, DeletionDate })
+}
+
+/** Ciphertext names its key in front, as that of AWS does. */
+const KEY_ID_BYTES = 36
+const IV_BYTES = 12
+
+async function encrypt(key: StoredKey, input: KmsRequest['input']): Promise<Response> {
+  const { EncryptionAlgorithm = 'SYMMETRIC_DEFAULT' } = input
+  if (!key.secret || EncryptionAlgorithm !== 'SYMMETRIC_DEFAULT') return kmsError('InvalidKeyUsageException')
+  const plaintext = unbase64(input.Plaintext)
+  if (plaintext.length === 0 || plaintext.length > MAX_MESSAGE_BYTES) return kmsError('ValidationException')
+  const iv = crypto.getRandomValues(new Uint8Array(IV_BYTES))
+  const ciphertext = new Uint8Array(await crypto.subtle.encrypt(aesGcm(iv, input), key.secret, plaintext))
+  const id = new TextEncoder().encode(key.arn.split('/').at(-1))
+  return kmsAnswer({
+    KeyId: key.arn,
+    CiphertextBlob: base64(Uint8Array.of(...id, ...iv, ...ciphertext)),
+    EncryptionAlgorithm,
+  })
+}
+
+async function decrypt(key: StoredKey, input: KmsRequest['input']): Promise<Response> {
+  const { EncryptionAlgorithm = 'SYMMETRIC_DEFAULT' } = input
+  if (!key.secret || EncryptionAlgorithm !== 'SYMMETRIC_DEFAULT') return kmsError('InvalidKeyUsageException')
+  const blob = unbase64(input.CiphertextBlob)
+  if (blob.length === 0 || blob.length > MAX_CIPHERTEXT_BYTES) return kmsError('ValidationException')
+  const [id, rest] = [blob.subarray(0, KEY_ID_BYTES), blob.subarray(KEY_ID_BYTES)]
+  const named = new TextDecoder().decode(id)
+  if (/^[0-9a-f-]{36}$/.test(named) && !key.arn.endsWith(named)) return kmsError('IncorrectKeyException')
+  const plaintext = await crypto.subtle
+    .decrypt(aesGcm(rest.subarray(0, IV_BYTES), input), key.secret, rest.subarray(IV_BYTES))
+    .catch(() => null)
+  if (!key.arn.endsWith(named) || !plaintext) return kmsError('InvalidCiphertextException')
+  return kmsAnswer({ KeyId: key.arn, Plaintext: base64(new Uint8Array(plaintext)), EncryptionAlgorithm })
+}
+
+/** The order of an encryption context's members means nothing. */
+function aesGcm(iv: Uint8Array<ArrayBuffer>, { EncryptionContext = {} }: KmsRequest['input']) {
+  const members = JSON.stringify(Object.entries(EncryptionContext as object).sort())
+  return { name: 'AES-GCM', iv, additionalData: new TextEncoder().encode(members) }
+}
+
 async function sign(key: StoredKey, input: KmsRequest['input']): Promise<Response> {
   const { Message, MessageType = 'RAW', SigningAlgorithm } = input
   const alg = (Object.keys(ALGORITHMS) as AlgorithmName[]).find((name) => ALGORITHMS[name].kms === SigningAlgorithm)
@@ -219,7 +351,7 @@ async function sign(key: StoredKey, input: KmsRequest['input']): Promise<Respons
     return kmsError('InvalidKeyUsageException')
   }
   const { hash } = ALGORITHMS[alg]
-  let digest = Uint8Array.from(atob(String(Message)), (character) => character.charCodeAt(0))
+  let digest = unbase64(Message)
   if (MessageType === 'RAW') {
     if (digest.length === 0 || digest.length > MAX_MESSAGE_BYTES) return kmsError('ValidationException')
     digest = new Uint8Array(await crypto.subtle.digest(hash, digest))
@@ -232,6 +364,10 @@ async function sign(key: StoredKey, input: KmsRequest['input']): Promise<Respons
 
 export function base64(octets: Uint8Array): string {
   return btoa(String.fromCharCode(...octets))
+}
+
+function unbase64(text: unknown): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(atob(String(text)), (character) => character.charCodeAt(0))
 }
 
 async function untilAborted<T>(signal: AbortSignal): Promise<T> {
