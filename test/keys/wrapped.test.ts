@@ -139,6 +139,12 @@ describe.each(KEEPERS)('T-16: a key wrapped by %s', (_keeper, wrapping) => {
     }
   })
 
+  test('does not open for a public key that says another kid than the context', async () => {
+    const wrapped = await wrapPrivateKey(es256.privateJwk, context, wrapping())
+    const publicJwk = { ...es256.publicJwk, kid: 'another' }
+    expect(await code(wrappedSigner(publicJwk, wrapped, context, [wrapping()]))).toBe('key_mismatch')
+  })
+
   test('does not open for an algorithm that the key is not of', async () => {
     const wrapped = await wrapPrivateKey(es256.privateJwk, context, wrapping())
     for (const alg of ['ES384', 'RS256'] as const) {
