@@ -11,6 +11,7 @@ const KINDS: Readonly<Record<string, readonly string[]>> = {
   WorkloadRegistration: ['registrations', 'registration', 'workloadregistrations', 'workloadregistration'],
   OIDCAttestor: ['attestors', 'attestor', 'oidcattestors', 'oidcattestor'],
   Ban: ['bans', 'ban'],
+  Revocation: ['revocations', 'revocation'],
   Admin: ['admins', 'admin'],
 }
 

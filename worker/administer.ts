@@ -12,6 +12,7 @@ import {
 } from './policy/manifest.ts'
 import type { ManifestContext, Policy } from './policy/policy.ts'
 import type { Registration } from './policy/registration.ts'
+import { revocationsProblem } from './policy/revocation.ts'
 import { Refusal } from './refusal.ts'
 import { settledOrLate } from './shared_call.ts'
 import { STATE_RETRY_AFTER_SECONDS, STATE_TIMEOUT_MS } from './state/leased_copy.ts'
@@ -22,6 +23,8 @@ import type { ObjectName, PolicyState } from './state/policy_state.ts'
 export interface AdministerDeps {
   readonly policyRing: PolicyRing
   readonly context: ManifestContext
+  /** Seconds since the epoch. */
+  now(): number
   policyState(): Pick<DurableObjectStub<PolicyState>, 'apply'>
 }
 
@@ -88,6 +91,9 @@ export async function applyObjects(request: ApplyRequest, deps: AdministerDeps):
     deps.context,
   )
   problems.push(...compiled.problems)
+  const full = revocationsProblem(compiled.policy.revocations.tokens(deps.now()), compiled.policy.bans.spiffeIds)
+  const revoking = put.find((object) => object.kind === 'Revocation' && object.spec.expiresAt > deps.now())
+  if (full && revoking) problems.push(`Revocation ${revoking.metadata.name}: ${full}`)
   if (problems.length > 0) return { outcome: 'refused', problems: [...new Set(problems)] }
 
   const changes = describeChanges(put, request.remove, before)
@@ -108,6 +114,15 @@ export async function applyObjects(request: ApplyRequest, deps: AdministerDeps):
         ? [`Ban ${metadata.name}: there is no cluster ${spec.cluster}, so it bans nobody`]
         : [],
     ),
+    ...put.flatMap((object) =>
+      object.kind === 'Revocation' && object.spec.expiresAt <= deps.now()
+        ? [`Revocation ${object.metadata.name}: has expired, so it has no effect`]
+        : [],
+    ),
+    // Nothing is issued to them any more all the same: a ban is never refused for what an API server can hold.
+    ...(full && put.some(({ kind }) => kind === 'Ban')
+      ? [`${full}: what API servers refuse stays as it is until there are fewer`]
+      : []),
   ]
   // What changes nothing is no new version, for which every isolate would have to read everything again.
   if (request.dryRun || changes.every(({ action }) => action === 'unchanged'))

@@ -7,7 +7,7 @@ import type { IssueDeps } from './issue.ts'
 import { PATHS } from './oidc/discovery.ts'
 import { preflight, servePublicDocument } from './oidc/public_document.ts'
 import { Refusal } from './refusal.ts'
-import { type AdminDeps, getObjects, postApply } from './routes/admin.ts'
+import { type AdminDeps, getObjects, getRevocations, postApply } from './routes/admin.ts'
 import { attestK8sPsat } from './routes/k8s_psat.ts'
 import { adminError, methodNotAllowed, plainError } from './routes/respond.ts'
 import { structuredAuth } from './routes/structured_auth.ts'
@@ -57,6 +57,10 @@ export function createApp(deps: AppDeps): App {
   }
   app.get(at(PATHS.adminObjects), ({ req }) => administer(getObjects(req.raw, deps)))
   allow.set(at(PATHS.adminObjects), 'GET, HEAD')
+  app.get(at(PATHS.adminRevocations), ({ req }) =>
+    administer(getRevocations(req.raw, req.param('cluster') ?? '', deps)),
+  )
+  app.all(at(PATHS.adminRevocations), () => methodNotAllowed('GET, HEAD'))
   post(at(PATHS.adminApply), ({ req }) => administer(postApply(req.raw, deps)))
   post(at(PATHS.nodeAttestation), ({ req }) => attestK8sPsat(req.raw, deps))
   // Answers as long as the process does; ready means that the signing keys are known.

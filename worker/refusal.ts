@@ -65,6 +65,7 @@ export type RefusalReason =
   // May they administer.
   | 'admin_none'
   | 'admin_token'
+  | 'admin_limited'
   // Our side.
   | 'policy_unavailable'
   | 'keys_unavailable'

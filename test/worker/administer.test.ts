@@ -346,6 +346,59 @@ describe('a change that is taken warns', () => {
   })
 })
 
+describe('D4: what is revoked', () => {
+  const revocation = (name: string, spec: object = {}) => ({
+    apiVersion: 'spiffe-edge.io/v1alpha1',
+    kind: 'Revocation',
+    metadata: { name },
+    spec: { jti: name, expiresAt: NOW + 600, ...spec },
+  })
+  const many = (count: number, expiresAt = NOW + 600) =>
+    Array.from({ length: count }, (_, index) => revocation(`jti-${index}`, { expiresAt }))
+
+  test('is 1,000 tokens at most, and of them no more than fit into the rule of an API server', async () => {
+    expect((await alice.apply(issuer, { objects: many(1000) }))[0]).toBe(200)
+    const [status, { problems }] = await alice.apply(issuer, { objects: [revocation('one-more')] })
+    expect([status, problems]).toEqual([422, ['Revocation one-more: more than 1000 tokens are revoked']])
+    // Once more is not one more, and nothing else is kept out.
+    expect((await alice.apply(issuer, { objects: [revocation('jti-7', { reason: 'again' }), web('web')] }))[0]).toBe(
+      200,
+    )
+    const long = many(1000).map((object, index) => ({
+      ...object,
+      spec: { ...object.spec, jti: `${'x'.repeat(100)}-${index}` },
+    }))
+    expect((await alice.apply(issuer, { objects: long }))[1].problems).toEqual([
+      'Revocation jti-0: more tokens and SPIFFE IDs than the rule of an API server can hold',
+    ])
+  })
+
+  test('makes room when it has expired, and then keeps out nothing', async () => {
+    expect((await alice.apply(issuer, { objects: many(1000, NOW + 60) }))[0]).toBe(200)
+    issuer.clock.advance(60)
+    expect((await alice.apply(issuer, { objects: [revocation('one-more'), web('web')] }))[0]).toBe(200)
+    const [status, { warnings }] = await alice.apply(issuer, { objects: [revocation('late', { expiresAt: NOW + 60 })] })
+    expect([status, warnings]).toEqual([200, ['Revocation late: has expired, so it has no effect']])
+    expect(
+      (await alice.apply(issuer, { remove: many(1000).map(({ metadata }) => named('Revocation', metadata.name)) }))[0],
+    ).toBe(200)
+  })
+
+  test('T-26: a ban is never refused because an API server cannot hold it', async () => {
+    const bans = Array.from({ length: 1000 }, (_, index) =>
+      ban(`b${index}`, { spiffeID: `spiffe://example.org/${'x'.repeat(100)}/${index}` }),
+    )
+    const [status, { warnings }] = await alice.apply(issuer, { objects: bans })
+    expect([status, warnings]).toEqual([
+      200,
+      [
+        'more tokens and SPIFFE IDs than the rule of an API server can hold: what API servers refuse stays as it is until there are fewer',
+      ],
+    ])
+    expect((await alice.apply(issuer, { objects: [revocation('a')] }))[0]).toBe(422)
+  })
+})
+
 test('an estate of thousands of objects is changed in a moment', async () => {
   const objects = Array.from({ length: 5000 }, (_, index) =>
     web(`r${index}`, { selector: { namespace: `n${index}`, serviceAccountName: 's' } }),

@@ -37,10 +37,12 @@ export class Administrators {
   /**
    * @param token what came as bearer; null for nothing
    * @param now seconds since the epoch
+   * @param revocationsOf the cluster whose revocations are asked for; null for whatever else there is to ask for
    * @returns the administrator's name
-   * @throws Refusal `admin_none` where there are no administrators, `admin_token` where the token is nobody's or not good
+   * @throws Refusal `admin_none` where there are no administrators, `admin_token` where the token is nobody's or not good,
+   * `admin_limited` where it is somebody's who may not do this
    */
-  async authenticate(token: string | null, now: number): Promise<string> {
+  async authenticate(token: string | null, now: number, revocationsOf: string | null = null): Promise<string> {
     if (this.#admins.length === 0) throw new Refusal('admin_none', 'the manifest names no Admin')
     if (token === null) throw new Refusal('admin_token', 'no bearer token')
     try {
@@ -50,7 +52,10 @@ export class Administrators {
       for (const admin of this.#admins) {
         if (!this.#isMeant(admin, jws.payload)) continue
         const key = await this.#keyOf(admin, jws.header.kid)
-        if (key && (await verifyCompact(jws, key))) return admin.name
+        if (!key || !(await verifyCompact(jws, key))) continue
+        if (admin.revocationsOf !== null && admin.revocationsOf !== revocationsOf)
+          throw new Refusal('admin_limited', `Admin ${admin.name} may read the revocations of ${admin.revocationsOf}`)
+        return admin.name
       }
       throw new JwtError('signature')
     } catch (error) {

@@ -12,6 +12,7 @@ export const PATHS = {
   nodeAttestation: '/attest/k8s_psat',
   adminObjects: '/admin/v1/objects',
   adminApply: '/admin/v1/apply',
+  adminRevocations: '/admin/v1/clusters/:cluster/revocations',
 } as const
 
 /**

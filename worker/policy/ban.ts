@@ -39,6 +39,11 @@ export class Bans {
     }
   }
 
+  /** The SPIFFE IDs that are banned by themselves, in the order of their characters. */
+  get spiffeIds(): readonly string[] {
+    return [...this.#spiffeIds.keys()].sort()
+  }
+
   /**
    * @param id what they would be given
    * @throws Refusal `banned`

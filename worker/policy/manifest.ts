@@ -1,6 +1,6 @@
 /**
- * Objects of the kinds `Cluster`, `WorkloadRegistration`, `Ban` and `Admin`, from the manifest that is deployed, from
- * administrators and from clusters, put together into one policy.
+ * Objects of the kinds `Cluster`, `WorkloadRegistration`, `OIDCAttestor`, `Ban`, `Revocation` and `Admin`, from the manifest that is
+ * deployed, from administrators and from clusters, put together into one policy.
  */
 
 import { parseAllDocuments } from 'yaml'
@@ -13,6 +13,7 @@ import { compileOidcAttestor, OidcAttestorManifest } from './oidc_attestor.ts'
 import {
   audiencesOf,
   checkAdmin,
+  checkAdmins,
   checkAttestors,
   checkCeiling,
   checkClusters,
@@ -22,6 +23,7 @@ import {
 } from './policy.ts'
 import { compileRegistration, type Registration, RegistrationManifest, type Source } from './registration.ts'
 import { RegistrationIndex } from './registration_index.ts'
+import { RevocationManifest, Revocations } from './revocation.ts'
 import { SharedIdentities } from './shared_identities.ts'
 
 /** Thrown with everything that is wrong, each with the kind and name of its object. */
@@ -40,6 +42,7 @@ export const ManifestObject = z.discriminatedUnion('kind', [
   RegistrationManifest,
   OidcAttestorManifest,
   BanManifest,
+  RevocationManifest,
   AdminManifest,
 ])
 export type ManifestObject = z.infer<typeof ManifestObject>
@@ -120,6 +123,7 @@ export function compilePolicy(sourced: readonly SourcedObject[], context: Manife
     if ('spiffeID' in spec && !spec.spiffeID.startsWith(`${context.trustDomain}/`))
       problems.push(`Ban ${metadata.name}: spec.spiffeID: is of another trust domain`)
   const admins = objects.flatMap(({ object }) => (object.kind === 'Admin' ? [compileAdmin(object)] : []))
+  problems.push(...checkAdmins(admins))
   for (const admin of admins)
     problems.push(...checkAdmin(admin, audiences, context).map((problem) => `Admin ${admin.name}: ${problem}`))
   const pairs = objects.reduce(
@@ -168,6 +172,7 @@ export function compilePolicy(sourced: readonly SourcedObject[], context: Manife
     attestors,
     registrations: new RegistrationIndex(registrations),
     bans: new Bans(bans),
+    revocations: new Revocations(objects.flatMap(({ object }) => (object.kind === 'Revocation' ? [object] : []))),
     admins,
     audiences,
   }

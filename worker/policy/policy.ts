@@ -10,6 +10,7 @@ import type { Cluster } from './cluster.ts'
 import type { OidcAttestor } from './oidc_attestor.ts'
 import { demanded, type Registration } from './registration.ts'
 import type { RegistrationIndex } from './registration_index.ts'
+import type { Revocations } from './revocation.ts'
 import { idPattern } from './shared_identities.ts'
 import { agreesWithFacts } from './spiffe_id_template.ts'
 
@@ -20,6 +21,7 @@ export interface Policy {
   readonly attestors: ReadonlyMap<string, OidcAttestor>
   readonly registrations: RegistrationIndex
   readonly bans: Bans
+  readonly revocations: Revocations
   readonly admins: readonly Admin[]
   readonly audiences: KnownAudiences
 }
@@ -114,6 +116,19 @@ export function checkAdmin(admin: Admin, audiences: KnownAudiences, context: Man
   if (audiences.attestation.has(admin.audience)) problems.push('spec.token.audience: is an attestation audience')
   if (audiences.apiServers.has(admin.audience)) problems.push("spec.token.audience: is an API server's")
   return problems
+}
+
+/** T-11: a credential makes one administrator. Under two names it would be unclear which of them may do how much. */
+export function checkAdmins(admins: readonly Admin[]): string[] {
+  const owners = new Map<string, string>()
+  return admins.flatMap((admin) => {
+    const mark = JSON.stringify(
+      admin.by === 'key' ? keyMark(admin.publicKey) : [admin.issuer, admin.audience, admin.subject],
+    )
+    const owner = owners.get(mark)
+    owners.set(mark, admin.name)
+    return owner === undefined ? [] : [`Admin ${admin.name}: spec: is that of Admin ${owner} too`]
+  })
 }
 
 /** T-6: an attestor's issuer is none of ours and no cluster's, so that a token is good in one place only. */

@@ -1,4 +1,4 @@
-/** `/admin/v1/…`: objects at run time, for administrators alone. */
+/** `/admin/v1/…`: objects at run time, and what is revoked, for administrators alone. */
 
 import * as z from 'zod/mini'
 import { type AdministerDeps, applyObjects, listObjects } from '../administer.ts'
@@ -51,11 +51,31 @@ export async function postApply(request: Request, deps: AdminDeps): Promise<Resp
   return adminResponse(200, { version, dryRun: parsed.data.dryRun, changes, warnings })
 }
 
-/** @returns the administrator's name */
-async function authenticate(request: Request, { administrators, now, log }: AdminDeps): Promise<string> {
+/**
+ * `GET /admin/v1/clusters/<cluster>/revocations`: what the API server of a cluster is to refuse. Read by every control-plane
+ * node, each with the credential of its cluster (T-13). An administrator of that one cluster learns nothing of others.
+ */
+export async function getRevocations(request: Request, cluster: string, deps: AdminDeps): Promise<Response> {
+  await authenticate(request, deps, cluster)
+  // What holds now: a revocation is not to wait for the lease of a copy.
+  const { version, policy } = await deps.policyRing.renew()
+  if (!policy.clusters.has(cluster)) return adminResponse(404, { error: 'cluster_unknown' })
+  const tokens = policy.revocations.tokens(deps.now())
+  return adminResponse(200, { cluster, version, tokens, subjects: policy.bans.spiffeIds })
+}
+
+/**
+ * @param revocationsOf the cluster whose revocations are asked for; null for whatever else there is to ask for
+ * @returns the administrator's name
+ */
+async function authenticate(
+  request: Request,
+  { administrators, now, log }: AdminDeps,
+  revocationsOf: string | null = null,
+): Promise<string> {
   const [, token] = /^Bearer ([A-Za-z0-9._~+/-]+=*)$/i.exec(request.headers.get('authorization') ?? '') ?? []
   try {
-    return await administrators.authenticate(token ?? null, now())
+    return await administrators.authenticate(token ?? null, now(), revocationsOf)
   } catch (error) {
     if (error instanceof Refusal) log({ event: 'admin_refused', reason: error.reason, detail: error.detail })
     throw error

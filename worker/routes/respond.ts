@@ -108,6 +108,11 @@ const WIRE: Readonly<Record<RefusalReason, WireError>> = {
   spiffe_id_unattested: request('the registration gives this workload the SPIFFE ID of another'),
 
   admin_none: { status: 403, error: 'access_denied', description: 'there are no administrators' },
+  admin_limited: {
+    status: 403,
+    error: 'access_denied',
+    description: 'this administrator may read the revocations of one cluster and do nothing else',
+  },
   admin_token: { status: 401, error: 'invalid_token', description: 'the bearer token is no token of an administrator' },
 
   policy_unavailable: unavailable('the registrations cannot be had at the moment'),

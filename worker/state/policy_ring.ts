@@ -199,13 +199,15 @@ function byTitle(problems: readonly string[]): Map<string, string[]> {
 
 /**
  * Which of what has been applied to leave out. Where only objects of the manifest are blamed, a cluster has come between
- * them. A ban stays as long as it is not itself at fault: nothing else can make it wrong (T-26).
+ * them. A ban or revocation stays as long as it is not itself at fault: nothing else can make it wrong (T-26).
  */
 function suspects(kept: readonly SourcedObject[], blamed: ReadonlyMap<string, unknown>): readonly SourcedObject[] {
   const guilty = kept.filter(({ object }) => blamed.has(titleOf(object)))
   if (guilty.length > 0) return guilty
   const clusters = kept.filter(({ object }) => object.kind === 'Cluster')
-  return clusters.length > 0 ? clusters : kept.filter(({ object }) => object.kind !== 'Ban')
+  return clusters.length > 0
+    ? clusters
+    : kept.filter(({ object }) => object.kind !== 'Ban' && object.kind !== 'Revocation')
 }
 
 function titleOf(object: unknown): string {

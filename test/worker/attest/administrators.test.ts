@@ -272,6 +272,39 @@ describe('T-11: an administrator of an identity provider', () => {
   })
 })
 
+describe('T-13: an administrator for the revocations of one cluster', () => {
+  const limited = (object: object) => {
+    const { spec } = object as { spec: object }
+    return { ...object, spec: { ...spec, revocationsOf: 'east' } }
+  }
+  const all = () =>
+    administrators(limited(byKey('alice', alice)), byKey('bob', bob), limited(admin('carol', { token: TUPLE })))
+  const at = (token: string, cluster: string | null) =>
+    all()
+      .authenticate(token, NOW, cluster)
+      .catch((error: Refusal) => error.reason)
+
+  test.each<[string, () => Promise<string>]>([
+    ['alice', () => own()],
+    ['carol', () => theirs()],
+  ])('%s is taken there, and for nothing else', async (name, token) => {
+    expect(await at(await token(), 'east')).toBe(name)
+    for (const cluster of ['west', 'EAST', '', 'east ']) expect(await at(await token(), cluster)).toBe('admin_limited')
+    expect(await at(await token(), null)).toBe('admin_limited')
+    expect(await verdict(await token(), all())).toBe('refused: admin_limited')
+  })
+
+  test('is told so only when it is known who it is', async () => {
+    for (const token of [await own({}, {}, stranger), await own({ exp: NOW }), await theirs({}, {}, stranger)])
+      for (const cluster of ['east', 'west', null]) expect(await at(token, cluster)).toBe('admin_token')
+  })
+
+  test('leaves the others what they may do', async () => {
+    const token = await own({ iss: 'bob', sub: 'bob' }, { kid: bobKid }, bob)
+    for (const cluster of ['east', 'west', null]) expect(await at(token, cluster)).toBe('bob')
+  })
+})
+
 describe('T-6, T-11: a token for one door is good at no other', () => {
   test('our own SVIDs and the tokens of clusters are no administrators', async () => {
     const east = await FakeCluster.create('east')

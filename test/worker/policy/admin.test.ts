@@ -18,8 +18,25 @@ const problems = (spec: object) => problemsOf(cluster('east'), admin(spec))
 test('T-11: an administrator is a public key, or one subject of one identity provider', () => {
   const { admins } = policyOf(admin({ publicKey: KEY }), admin({ token: TOKEN }, 'bob'))
   expect(admins).toEqual([
-    { name: 'alice', by: 'key', publicKey: KEY },
-    { name: 'bob', by: 'token', ...TOKEN },
+    { name: 'alice', revocationsOf: null, by: 'key', publicKey: KEY },
+    { name: 'bob', revocationsOf: null, by: 'token', ...TOKEN },
+  ])
+})
+
+test('T-13: an administrator may be for the revocations of one cluster, which need not be there yet', () => {
+  const { admins } = policyOf(
+    admin({ publicKey: KEY, revocationsOf: 'east' }),
+    admin({ token: TOKEN, revocationsOf: 'west' }, 'bob'),
+  )
+  expect(admins.map(({ revocationsOf }) => revocationsOf)).toEqual(['east', 'west'])
+})
+
+test.each<[string, object]>([
+  ['key', { publicKey: KEY }],
+  ['subject', { token: TOKEN }],
+])('T-11: a %s that makes two administrators is refused, for they may differ in what they may do', (_, spec) => {
+  expect(problemsOf(admin(spec), admin({ ...spec, revocationsOf: 'east' }, 'bob'))).toEqual([
+    'Admin bob: spec: is that of Admin alice too',
   ])
 })
 
@@ -40,6 +57,10 @@ describe('T-11: an administrator is not', () => {
     ['several subjects', { token: { ...TOKEN, subject: ['alice', 'bob'] } }],
     ['a subject for whatever audience', { token: { ...TOKEN, audience: undefined } }],
     ['a group', { token: { ...TOKEN, groups: ['admins'] } }],
+    ['somebody for the revocations of what is no cluster', { publicKey: KEY, revocationsOf: 'EAST' }],
+    ['somebody for the revocations of several clusters', { publicKey: KEY, revocationsOf: ['east', 'west'] }],
+    ['somebody for the revocations of every cluster', { token: TOKEN, revocationsOf: '*' }],
+    ['somebody for the revocations of no cluster', { token: TOKEN, revocationsOf: '' }],
   ])('%s', (_, spec) => {
     expect(problems(spec)).toEqual([expect.stringMatching(/^Admin alice: spec/)])
   })

@@ -65,6 +65,7 @@ const WIRE: Readonly<Record<RefusalReason, readonly [status: number, error: stri
 
   admin_none: [403, 'access_denied'],
   admin_token: [401, 'invalid_token'],
+  admin_limited: [403, 'access_denied'],
 
   policy_unavailable: [503, 'temporarily_unavailable'],
   keys_unavailable: [503, 'temporarily_unavailable'],

@@ -324,7 +324,7 @@ describe('objects that do not go together', () => {
     expect((await policies.current()).objects.map(({ object }) => object.metadata.name)).toContain('incident')
   })
 
-  test('T-26: where only the manifest is blamed, the cluster that came between it goes, and the bans stay', async () => {
+  test('T-26: where only the manifest is blamed, the cluster that came between it goes, and bans and revocations stay', async () => {
     const state = new Asked()
     // What north's pods ask with is what the API server of east takes: the problem is one of east alone.
     await state.apply([
@@ -332,6 +332,7 @@ describe('objects that do not go together', () => {
       web('of-north', { clusters: ['north'] }),
       web('good', { selector: { namespace: 'n', serviceAccountName: 's' } }),
       ban('incident', { cluster: 'east', nodeUID: 'u' }),
+      { ...ban('stolen', { jti: 'a', expiresAt: NOW + 60 }), kind: 'Revocation' },
     ])
     const { policy, rejected, objects } = await ring(state).current()
     expect([...policy.clusters.keys()]).toEqual(['east'])
@@ -342,7 +343,8 @@ describe('objects that do not go together', () => {
     expect(rejected.get('WorkloadRegistration of-north')).toEqual([
       'WorkloadRegistration of-north: spec.clusters: there is no Cluster north',
     ])
-    expect(objects.map(({ object }) => object.kind)).toContain('Ban')
+    expect(objects.map(({ object }) => object.kind)).toEqual(expect.arrayContaining(['Ban', 'Revocation']))
+    expect(policy.revocations.tokens(NOW)).toEqual(['a'])
   })
 
   test('thousands of objects of a cluster that is gone take no longer than one', async () => {
