@@ -6,6 +6,7 @@ import { keyFile, keyring, readAdminKey, signAdminToken } from './admin_key.ts'
 import { Failure, UsageError } from './failure.ts'
 import { readInput } from './input_file.ts'
 import { type Answer, requestJson } from './request.ts'
+import { parseRevoked, type Revoked } from './revocation.ts'
 import { printable, type Terminal } from './terminal.ts'
 
 export interface ManifestObject {
@@ -65,6 +66,12 @@ export interface AdminClient {
   objects(): Promise<Objects>
   /** @throws VersionConflict, Failure */
   apply(request: ChangeRequest): Promise<Changes>
+  /**
+   * What the API server of a cluster is to refuse.
+   *
+   * @throws Failure
+   */
+  revocations(cluster: string): Promise<Revoked>
 }
 
 export interface AdminOptions {
@@ -113,6 +120,11 @@ export async function openAdminClient(options: AdminOptions, terminal: Terminal)
         throw new Failure(`${issuer} answers with something that is not a list of changes: see with get what holds now`)
       return body
     },
+    async revocations(cluster) {
+      const revoked = parseRevoked(await call(`clusters/${cluster}/revocations`), cluster)
+      if (!revoked) throw new Failure(`${issuer} answers with something that is not what is revoked, or too much of it`)
+      return revoked
+    },
   }
 }
 
@@ -148,8 +160,13 @@ function refusal({ status, headers, body }: Answer): Failure {
         'the worker does not accept the token (invalid_token). Is the Admin object in its deployed manifest, and is this clock right?',
       )
     case 403:
+      if (body?.reason === 'admin_limited')
+        return new Failure(
+          'this administrator may read the revocations of one cluster, and this is something else (forbidden)',
+        )
       return new Failure('the worker has no administrators, or this is none of them (forbidden)')
     case 404:
+      if (body?.error === 'cluster_unknown') return new Failure('the worker knows no such cluster')
       return new Failure('there is no admin API at this issuer')
     case 409:
       return new VersionConflict('somebody else has applied something in between. Nothing was changed: try again')

@@ -19,6 +19,11 @@ const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
   delete: [async () => (await import('./commands/delete.ts')).addDelete],
   ban: [async () => (await import('./commands/ban.ts')).addBan],
   unban: [async () => (await import('./commands/unban.ts')).addUnban],
+  revoke: [
+    async () => (await import('./commands/revoke_token.ts')).addRevokeToken,
+    async () => (await import('./commands/revoke_subject.ts')).addRevokeSubject,
+  ],
+  'structured-auth': [async () => (await import('./commands/structured_auth_sync.ts')).addStructuredAuthSync],
   cluster: [
     async () => (await import('./commands/cluster_import.ts')).addClusterImport,
     async () => (await import('./commands/cluster_check.ts')).addClusterCheck,

@@ -124,6 +124,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   'node:https': ['cli'],
   'node:path': ['cli'],
   'node:readline': ['cli'],
+  'node:timers/promises': ['cli'],
   'node:util': ['cli'],
 }
 

@@ -30,7 +30,7 @@ export function addApply(program: Command, terminal: Terminal): void {
       .command('apply')
       .description('make the objects of files those that the worker decides by')
       .requiredOption('-f, --filename <file...>', 'YAML documents or JSON; - is standard input')
-      .option('--prune', 'take away what was applied and is in the files no more, except bans')
+      .option('--prune', 'take away what was applied and is in the files no more, except bans and what is revoked')
       .option('--dry-run', 'only say what would change')
       .option('--audit-log <file>', 'with --dry-run: also say for which pods of this log the identity would change')
       .addOption(new Option('-o, --output <format>').choices(FORMATS)),
@@ -62,14 +62,23 @@ export async function apply(
   else terminal.print(`${describeChanges(changes.changes, dryRun)}${effect ? describeReplay(effect) : ''}`)
 }
 
-/** Bans stay: they are made in haste by `spiffe-edge ban`, and are in nobody's files. */
+/** For the clocks of all who may still take a token. */
+const EXPIRED_FOR_SECONDS = 3600
+
+/** Bans and revocations stay: they are made in haste, and are in nobody's files. What has expired has no effect any more. */
 function pruned(current: readonly StoredObject[], objects: readonly ManifestObject[]): ObjectName[] {
   return current
     .filter(
       ({ source, object }) =>
         source === 'applied' &&
-        object.kind !== 'Ban' &&
+        !revokes(object) &&
         !objects.some(({ kind, metadata }) => kind === object.kind && metadata.name === object.metadata.name),
     )
     .map(({ object }) => ({ kind: object.kind, name: object.metadata.name }))
+}
+
+function revokes({ kind, spec }: ManifestObject): boolean {
+  if (kind !== 'Revocation') return kind === 'Ban'
+  const expired = typeof spec.expiresAt === 'number' && spec.expiresAt + EXPIRED_FOR_SECONDS <= Date.now() / 1000
+  return !expired
 }

@@ -1,26 +1,12 @@
 /** `spiffe-edge ban`: refuses a SPIFFE ID, a cluster's service account or a node at every door at once (T-26). */
 
-import { createHash } from 'node:crypto'
-import { isDeepStrictEqual } from 'node:util'
 import type { Command } from 'commander'
 import { NodeUID } from '../../worker/policy/ban.ts'
 import { ClusterName, KUBERNETES_NAME, ServiceAccount } from '../../worker/policy/cluster.ts'
-import { SpiffeId, SpiffeIdError } from '../../worker/spiffe/id.ts'
-import {
-  type AdminClient,
-  type AdminOptions,
-  adminOptions,
-  type Changes,
-  openAdminClient,
-  VersionConflict,
-} from '../admin_client.ts'
-import { describeChanges } from '../changes.ts'
-import { Failure, UsageError } from '../failure.ts'
-import { API_VERSION } from '../kinds.ts'
-import { printable, type Terminal } from '../terminal.ts'
-
-/** A ban is often made in haste, beside others. */
-const ATTEMPTS = 5
+import { type AdminOptions, adminOptions, openAdminClient } from '../admin_client.ts'
+import { ban, banName, parseSubject, type Target } from '../banning.ts'
+import { UsageError } from '../failure.ts'
+import type { Terminal } from '../terminal.ts'
 
 interface Options extends AdminOptions {
   readonly spiffeId?: string
@@ -44,35 +30,10 @@ export function addBan(program: Command, terminal: Terminal): void {
       .option('--reason <text>', 'for those who look at it later'),
   ).action(async (options: Options) => {
     const target = targetOf(options)
-    const name = options.name ?? `ban-${createHash('sha256').update(JSON.stringify(target)).digest('hex').slice(0, 12)}`
+    const name = options.name ?? banName(target)
     if (!KUBERNETES_NAME.test(name)) throw new UsageError('--name: not a Kubernetes name')
-    const client = await openAdminClient(options, terminal)
-    const spec = { ...target, ...(options.reason !== undefined && { reason: options.reason }) }
-    const { changes, warnings } = await ban(client, name, target, spec)
-    for (const warning of warnings) terminal.say(`warning: ${printable(warning)}`)
-    terminal.print(describeChanges(changes, false))
+    await ban(await openAdminClient(options, terminal), name, target, options.reason, terminal)
   })
-}
-
-type Target = Readonly<Record<string, string>>
-
-async function ban(client: AdminClient, name: string, target: Target, spec: object): Promise<Changes> {
-  for (let attempt = 1; ; attempt++) {
-    const { version, objects } = await client.objects()
-    const present = objects.find(({ object }) => object.kind === 'Ban' && object.metadata.name === name)
-    // Writing over another ban would lift it.
-    if (present) {
-      const { reason: _, ...banned } = present.object.spec
-      if (!isDeepStrictEqual(banned, { ...target }))
-        throw new Failure(`there is a Ban/${name} already, of something else: give another --name`)
-    }
-    const object = { apiVersion: API_VERSION, kind: 'Ban', metadata: { name }, spec: { ...spec } }
-    try {
-      return await client.apply({ objects: [object], remove: [], dryRun: false, ifVersion: version })
-    } catch (error) {
-      if (!(error instanceof VersionConflict) || attempt === ATTEMPTS) throw error
-    }
-  }
 }
 
 function targetOf({ spiffeId, cluster, serviceAccount, node }: Options): Target {
@@ -80,7 +41,7 @@ function targetOf({ spiffeId, cluster, serviceAccount, node }: Options): Target 
     throw new UsageError('what is to be banned? One of --spiffe-id, --service-account and --node')
   if (spiffeId !== undefined) {
     if (cluster !== undefined) throw new UsageError('--cluster does not go with --spiffe-id, which is of all clusters')
-    return { spiffeID: parseSpiffeId(spiffeId) }
+    return { spiffeID: parseSubject(spiffeId, '--spiffe-id') }
   }
   if (cluster === undefined) throw new UsageError('of which cluster? Give --cluster')
   if (!ClusterName.safeParse(cluster).success) throw new UsageError('--cluster: not the name of a cluster')
@@ -91,15 +52,4 @@ function targetOf({ spiffeId, cluster, serviceAccount, node }: Options): Target 
   }
   if (!NodeUID.safeParse(node).success) throw new UsageError('--node: not the UID of a node')
   return { cluster, nodeUID: node ?? '' }
-}
-
-function parseSpiffeId(text: string): string {
-  try {
-    const id = SpiffeId.parse(text)
-    if (id.path === '') throw new UsageError('--spiffe-id: is the whole trust domain')
-    return id.toString()
-  } catch (error) {
-    if (!(error instanceof SpiffeIdError)) throw error
-    throw new UsageError(`--spiffe-id: ${error.message}`)
-  }
 }

@@ -9,7 +9,7 @@ export function addGet(program: Command, terminal: Terminal): void {
   adminOptions(
     program
       .command('get')
-      .description('list objects: clusters, registrations, attestors, bans, admins or all')
+      .description('list objects: clusters, registrations, attestors, bans, revocations, admins or all')
       .argument('[kind]', 'which', 'all')
       .addOption(new Option('-o, --output <format>', 'the objects in full').choices(FORMATS)),
   ).action(async (text: string, options: AdminOptions & { output?: Format }) => {

@@ -1,10 +1,11 @@
-/** get, apply, delete, ban and unban against an API that speaks the contract: a fake, see test/support/admin_api.ts. */
+/** get, apply, delete, ban, unban and revoke against an API that speaks the contract: a fake, see test/support/admin_api.ts. */
 
 import { spawnSync } from 'node:child_process'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
+import { parseObject } from '../../worker/policy/manifest.ts'
 import { type AdminApi, startAdminApi, stored } from '../support/admin_api.ts'
 import { cli, Folder, type Outcome } from '../support/cli.ts'
 import { findPieceOf } from '../support/tokens.ts'
@@ -220,6 +221,19 @@ describe('apply', () => {
     expect(api.applied[0]?.remove).toEqual([])
   })
 
+  test('D4: --prune lifts no revocation that somebody could still need', async () => {
+    const now = Math.floor(Date.now() / 1000)
+    const revoked = (name: string, expiresAt: unknown) => stored('Revocation', name, { jti: name, expiresAt })
+    api.objects = [
+      revoked('good', now + 600),
+      revoked('just-over', now - 60),
+      revoked('long-over', now - 3700),
+      revoked('odd', 'never'),
+    ]
+    await run(['apply', '--prune', '-f', '-'], yaml(registration('web')))
+    expect(api.applied[0]?.remove).toEqual([{ kind: 'Revocation', name: 'long-over' }])
+  })
+
   test('files without objects are refused, so that --prune cannot empty everything by accident', async () => {
     expect((await run(['apply', '--prune', '-f', folder.write('---\n# nothing\n')])).code).toBe(1)
     expect(api.paths).toEqual([])
@@ -399,6 +413,78 @@ describe('ban and unban', () => {
     [['--spiffe-id', ID, '--name', 'A B']],
   ])('%j is wrong usage', async (argv) => {
     expect((await run(['ban', ...argv])).code).toBe(2)
+    expect(api.paths).toEqual([])
+  })
+})
+
+describe('revoke', () => {
+  const ID = 'spiffe://example.org/ns/shop/sa/web'
+  const JTI = '8a6f7a0c-0c5e-4d6b-9d3c-2f1f0a0f9b11'
+  const now = () => Math.floor(Date.now() / 1000)
+  const specs = () => api.objects.map(({ object: { kind, spec } }) => ({ kind, ...spec }))
+
+  test('D4: token: by its id, for as long as a token can live on whatever clock', async () => {
+    const before = now()
+    const { code, stdout } = await run(['revoke', 'token', JTI, '--reason', 'pasted into a chat'])
+    expect([code, stdout]).toEqual([0, `Revocation/${JTI} created\n`])
+    expect(specs()).toEqual([
+      { kind: 'Revocation', jti: JTI, expiresAt: expect.any(Number), reason: 'pasted into a chat' },
+    ])
+    const expiresAt = Number(api.objects[0]?.object.spec.expiresAt)
+    expect(expiresAt).toBeGreaterThanOrEqual(before + 4200)
+    expect(expiresAt).toBeLessThanOrEqual(now() + 4200)
+    expect(parseObject(api.objects[0]?.object)).toBeTruthy()
+  })
+
+  test('token: until a time that is known, and never sooner by accident', async () => {
+    const late = now() + 80_000
+    await run(['revoke', 'token', JTI, '--expires-at', String(late)])
+    expect(specs()).toEqual([{ kind: 'Revocation', jti: JTI, expiresAt: late }])
+    expect((await run(['revoke', 'token', JTI])).stdout).toBe(`Revocation/${JTI} unchanged\n`)
+    await run(['revoke', 'token', JTI, '--expires-at', String(late - 1)])
+    expect(specs()).toEqual([{ kind: 'Revocation', jti: JTI, expiresAt: late - 1 }])
+  })
+
+  test('token: an id that is no name of an object gets one that is', async () => {
+    expect((await run(['revoke', 'token', 'A_b'])).stdout).toMatch(/^Revocation\/token-[0-9a-f]{12} created\n$/)
+    expect(parseObject(api.objects[0]?.object)).toMatchObject({ spec: { jti: 'A_b' } })
+  })
+
+  test('token: that of another under the same name is not written over', async () => {
+    api.objects = [stored('Revocation', JTI, { jti: 'other', expiresAt: now() + 60 })]
+    expect(await run(['revoke', 'token', JTI])).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('of another token'),
+    })
+  })
+
+  test('T-26: subject: is the ban of it, and the same one', async () => {
+    expect((await run(['revoke', 'subject', ID, '--reason', 'stolen'])).stdout).toMatch(/^Ban\/ban-\w{12} created\n$/)
+    expect(specs()).toEqual([{ kind: 'Ban', spiffeID: ID, reason: 'stolen' }])
+    expect((await run(['ban', '--spiffe-id', ID, '--reason', 'stolen'])).stdout).toMatch(/ unchanged\n$/)
+  })
+
+  test.each([[['token', JTI]], [['subject', ID]]])('%j does not fail because of what others apply', async (argv) => {
+    api.answer('apply', { status: 409, body: { error: 'version_conflict' } })
+    expect((await run(['revoke', ...argv])).code).toBe(0)
+    expect(api.objects).toHaveLength(1)
+  })
+
+  test.each([
+    [['token']],
+    [['token', '']],
+    [['token', TOKEN]],
+    [['token', `JTI=${JTI}`]],
+    [['token', JTI, '--expires-at', '2026-11-22']],
+    [['token', JTI, '--expires-at', '-1']],
+    [['token', JTI, '--expires-at', '1700000000']],
+    [['token', JTI, '--expires-at', String(Date.now() + 60_000)]],
+    [['subject', 'spiffe://example.org']],
+    [['subject', 'web']],
+    [['subject']],
+    [['nothing', JTI]],
+  ])('%j is wrong usage', async (argv) => {
+    expect((await run(['revoke', ...argv])).code).toBe(2)
     expect(api.paths).toEqual([])
   })
 })

@@ -41,7 +41,7 @@ export interface AdminApi {
   version: number
   warnings: string[]
   /** Answers the next requests for this path before they are looked at. */
-  answer(path: 'objects' | 'apply', ...answers: ScriptedAnswer[]): void
+  answer(path: 'objects' | 'apply' | 'revocations', ...answers: ScriptedAnswer[]): void
   /** Every request to apply, oldest first. */
   readonly applied: ApplyRequest[]
   readonly paths: string[]
@@ -59,7 +59,11 @@ export function stored(kind: string, name: string, spec: Record<string, unknown>
 }
 
 export async function startAdminApi(): Promise<AdminApi> {
-  const scripts = { objects: [] as ScriptedAnswer[], apply: [] as ScriptedAnswer[] }
+  const scripts = {
+    objects: [] as ScriptedAnswer[],
+    apply: [] as ScriptedAnswer[],
+    revocations: [] as ScriptedAnswer[],
+  }
   const server = createServer(async (request, response) => {
     const { status, body, headers = {} } = await respond(request)
     response.writeHead(status, { 'content-type': 'application/json', ...headers })
@@ -109,7 +113,17 @@ export async function startAdminApi(): Promise<AdminApi> {
       api.applied.push(body)
       return scripts.apply.shift() ?? apply(body)
     }
+    const [, cluster] = /^\/admin\/v1\/clusters\/([a-z0-9-]+)\/revocations$/.exec(request.url ?? '') ?? []
+    if (request.method === 'GET' && cluster) return scripts.revocations.shift() ?? revocations(cluster)
     return { status: 404, body: { error: 'not_found' } }
+  }
+
+  function revocations(cluster: string): ScriptedAnswer {
+    const specs = (wanted: string) =>
+      api.objects.filter(({ object }) => object.kind === wanted).map(({ object }) => object.spec)
+    const tokens = specs('Revocation').map(({ jti }) => jti)
+    const subjects = specs('Ban').flatMap(({ spiffeID }) => (spiffeID === undefined ? [] : [spiffeID]))
+    return { status: 200, body: { cluster, version: api.version, tokens, subjects } }
   }
 
   function apply({ objects, remove, dryRun, ifVersion }: ApplyRequest): ScriptedAnswer {

@@ -45,6 +45,8 @@ export interface KubeApiserver {
   createPod(namespace: string, serviceAccount: string, pod: string): Promise<void>
   /** @returns a token as the kubelet would project it into the pod */
   podToken(namespace: string, serviceAccount: string, pod: string, audience: string): Promise<string>
+  /** The AuthenticationConfiguration that it reads. */
+  readonly configFile: string
   /** Puts another AuthenticationConfiguration in the place of the present one, by rename. */
   reconfigure(yaml: string): void
   /** What the apiserver has logged so far. */
@@ -130,6 +132,7 @@ export async function startKubeApiserver(
       ])
       return token.trim()
     },
+    configFile,
     reconfigure(yaml) {
       writeFileSync(`${configFile}.new`, yaml)
       renameSync(`${configFile}.new`, configFile)
