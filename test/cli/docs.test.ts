@@ -63,6 +63,16 @@ beforeAll(async () => {
   }
   const web = { apiVersion: 'kubespiffe.io/v1alpha1', kind: 'WorkloadRegistration', metadata: { name: 'web' }, spec }
   folder.write(web, 'registrations.yaml')
+  folder.write(
+    {
+      apiVersion: 'apiserver.config.k8s.io/v1',
+      kind: 'AuthenticationConfiguration',
+      jwt: [
+        { issuer: { url: api.issuer, audiences: ['k8s'] }, claimMappings: { username: { claim: 'sub', prefix: '' } } },
+      ],
+    },
+    'template.yaml',
+  )
   const shop = { issuer: 'https://shop-eu.example.org', jwks: { discovery: true } }
   const object = { apiVersion: 'spiffe-edge.io/v1alpha1', kind: 'Cluster', metadata: { name: 'shop-eu' }, spec: shop }
   api.objects = [{ object, source: 'manifest', status: 'accepted', reason: null }]
@@ -104,7 +114,7 @@ async function run(command: string): Promise<string> {
 }
 
 test('there are commands, and each is one of spiffe-edge', () => {
-  expect(commands).toHaveLength(17)
+  expect(commands).toHaveLength(21)
   for (const command of commands) expect(command).toMatch(/^spiffe-edge /)
 })
 
@@ -129,6 +139,11 @@ test('the printed object has the form that is shown', () => {
 test('what was run has done what is written there', () => {
   expect(outputs.get('spiffe-edge apply -f registrations.yaml')).toBe('WorkloadRegistration/web created\n')
   expect(outputs.get('spiffe-edge unban web-is-out')).toBe('Ban/web-is-out deleted\n')
+  const { jwt } = parse(readFileSync(`${folder.path}/authentication.yaml`, 'utf8'))
+  const { expression } = jwt[0].claimValidationRules[0]
+  expect(expression).toContain("'8a6f7a0c-0c5e-4d6b-9d3c-2f1f0a0f9b11'")
+  expect(expression).toContain("'spiffe://example.org/ns/shop/sa/batch'")
+  expect(expression).toContain("'spiffe://example.org/ns/shop/sa/web'")
   expect(outputs.get('spiffe-edge apply -f shop-eu.yaml')).toBe('Cluster/shop-eu created\n')
   expect(outputs.get('spiffe-edge apply -f registrations.yaml --dry-run --audit-log audit.log')).toContain(
     '1 of 1 pods and audiences in the audit log would change',
