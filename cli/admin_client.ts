@@ -62,6 +62,13 @@ export class VersionConflict extends Failure {}
 
 export interface AdminClient {
   readonly issuer: string
+  /**
+   * @param path below `/admin/v1/`
+   * @param body what to POST; without it the request is a GET
+   * @returns the answer, whatever its status
+   * @throws Failure
+   */
+  call(path: string, body?: object): Promise<Answer>
   /** @throws Failure */
   objects(): Promise<Objects>
   /** @throws VersionConflict, Failure */
@@ -98,23 +105,18 @@ export function adminOptions(command: Command): Command {
 export async function openAdminClient(options: AdminOptions, terminal: Terminal): Promise<AdminClient> {
   const issuer = issuerOf(options, terminal)
   const token = await tokenSource(issuer, options, terminal)
-  const call = async (path: string, body?: object) => {
-    const answer = await requestJson(`${issuer}/admin/v1/${path}`, issuer, {
-      bearer: await token(),
-      ...(body && { method: 'POST', body }),
-    })
-    if (answer.status !== 200) throw refusal(answer)
-    return answer.body
-  }
+  const call = async (path: string, body?: object) =>
+    requestJson(`${issuer}/admin/v1/${path}`, issuer, { bearer: await token(), ...(body && { method: 'POST', body }) })
   return {
     issuer,
+    call,
     async objects() {
-      const body = await call('objects')
+      const body = bodyOf(await call('objects'))
       if (!isObjects(body)) throw new Failure(`${issuer} answers with something that is not its list of objects`)
       return body
     },
     async apply(request) {
-      const body = await call('apply', request)
+      const body = bodyOf(await call('apply', request))
       // An answer to another question than ours must not be shown as what happened.
       if (!isChanges(body) || body.dryRun !== request.dryRun)
         throw new Failure(`${issuer} answers with something that is not a list of changes: see with get what holds now`)
@@ -151,6 +153,15 @@ async function tokenSource(issuer: string, options: AdminOptions, terminal: Term
   const path = options.keyFile ?? env.SPIFFE_EDGE_ADMIN_KEY_FILE
   const key = await readAdminKey(path ? keyFile(path) : keyring(issuer), issuer)
   return () => signAdminToken(key, Math.floor(Date.now() / 1000))
+}
+
+/**
+ * @returns the body of a 200 answer
+ * @throws VersionConflict, Failure for any other
+ */
+export function bodyOf(answer: Answer): Answer['body'] {
+  if (answer.status !== 200) throw refusal(answer)
+  return answer.body
 }
 
 function refusal({ status, headers, body }: Answer): Failure {

@@ -10,10 +10,12 @@ import { isRecord } from './admin_client.ts'
 import { Failure } from './failure.ts'
 import { readInput } from './input_file.ts'
 import { parseDocuments } from './manifest_file.ts'
-import { type Answer, requestJson, type Tls } from './request.ts'
+import { type Answer, requestBytes, requestJson, type Tls } from './request.ts'
 import { printable, type Terminal } from './terminal.ts'
 
 const MAX_BYTES = 1024 * 1024
+/** All that an API server of thousands of nodes counts. */
+const MAX_METRICS_BYTES = 128 * 1024 * 1024
 /** What a cluster entry may hold, whether or not we need it. */
 const CLUSTER_FIELDS = ['server', 'certificate-authority', 'certificate-authority-data', 'tls-server-name']
 const USER_FIELDS = [
@@ -49,6 +51,19 @@ export interface KubeApi {
    * @throws Failure
    */
   ask(path: string, body?: object): Promise<Readonly<Record<string, unknown>>>
+  /**
+   * @returns what a Prometheus would read
+   * @throws Failure
+   */
+  metrics(): Promise<string>
+  /**
+   * Asks as somebody else: with this bearer, and without anything that the kubeconfig says of its user, since a client
+   * certificate goes before a token.
+   *
+   * @returns the answer, whatever its status
+   * @throws Failure
+   */
+  askAs(bearer: string, path: string, body: object): Promise<Answer>
 }
 
 /**
@@ -95,28 +110,40 @@ export async function openKubeconfig(path: string, context: string | undefined, 
   if (server.startsWith('http:') && (cert ?? bearer) !== undefined)
     throw fail('a credential is not sent over http. For `kubectl proxy`, use a context without user')
   const servername = cluster['tls-server-name']
-  const tls: Tls = {
+  const serverTls: Tls = {
     ...(ca !== undefined && { ca }),
-    ...(cert !== undefined && { cert }),
-    ...(key !== undefined && { key }),
     ...(typeof servername === 'string' && servername !== '' && { servername }),
   }
+  const tls: Tls = { ...serverTls, ...(cert !== undefined && { cert }), ...(key !== undefined && { key }) }
+  const own = { tls, ...(bearer !== undefined && { bearer }) }
   return {
     server,
     context: contextName,
     async ask(path, body) {
-      const options = { tls, ...(bearer !== undefined && { bearer }), ...(body && { method: 'POST', body }) }
+      const options = { ...own, ...(body && { method: 'POST', body }) }
       return objectOf(await requestJson(`${server}${path}`, server, options), `${server}${path}`)
     },
+    async metrics() {
+      const url = `${server}/metrics`
+      const { status, bytes } = await requestBytes(url, server, own, 'text/plain', MAX_METRICS_BYTES)
+      checkStatus(status, url)
+      return bytes.toString('utf8')
+    },
+    askAs: (bearer, path, body) =>
+      requestJson(`${server}${path}`, server, { tls: serverTls, bearer, method: 'POST', body }),
   }
 }
 
 function objectOf({ status, body }: Answer, url: string): Readonly<Record<string, unknown>> {
+  checkStatus(status, url)
+  if (!body) throw new Failure(`${url}: the answer is no JSON object`)
+  return body
+}
+
+function checkStatus(status: number, url: string): void {
   if (status === 401) throw new Failure(`${url}: the API server does not know who this is (401)`)
   if (status === 403) throw new Failure(`${url}: the user of this context may not (403)`)
   if (status !== 200 && status !== 201) throw new Failure(`${url}: the API server answers ${status}`)
-  if (!body) throw new Failure(`${url}: the answer is no JSON object`)
-  return body
 }
 
 async function bearerOf(

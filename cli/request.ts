@@ -1,5 +1,5 @@
 /**
- * One bounded HTTP request with one JSON answer, over the trust anchors that it is told of. `fetch` takes no CA and no
+ * One bounded HTTP request with one answer, over a connection of its own and over the trust anchors that it is told of. `fetch` takes no CA and no
  * client certificate, and a bearer must not follow a redirect; hence `node:https`.
  */
 
@@ -23,11 +23,26 @@ export interface Tls {
   readonly servername?: string
 }
 
-export interface Answer {
+interface Head {
   readonly status: number
   readonly headers: Readonly<Record<string, string | string[] | undefined>>
+}
+
+export interface Answer extends Head {
   /** null if it is no JSON object. */
   readonly body: Readonly<Record<string, unknown>> | null
+}
+
+export interface RawAnswer extends Head {
+  /** As they came. */
+  readonly bytes: Buffer
+}
+
+export interface RequestOptions {
+  readonly method?: string
+  readonly bearer?: string
+  readonly body?: object
+  readonly tls?: Tls
 }
 
 /**
@@ -35,15 +50,29 @@ export interface Answer {
  * @returns the answer, whatever its status. No redirect is followed
  * @throws Failure if there is no whole answer in time
  */
-export function requestJson(
+export async function requestJson(url: string, who: string, options: RequestOptions = {}): Promise<Answer> {
+  const { bytes, ...head } = await requestBytes(url, who, options)
+  return { ...head, body: parse(bytes.toString('utf8')) }
+}
+
+/**
+ * The same, for what is no JSON, or must be looked at octet for octet.
+ *
+ * @param accept what kind of answer is asked for
+ * @param maxBytes more than this is an error
+ * @throws Failure
+ */
+export function requestBytes(
   url: string,
   who: string,
-  { method = 'GET', bearer, body, tls = {} }: { method?: string; bearer?: string; body?: object; tls?: Tls } = {},
-): Promise<Answer> {
+  { method = 'GET', bearer, body, tls = {} }: RequestOptions = {},
+  // kube-apiserver answers 406 for its JWKS to somebody who takes only application/json.
+  accept = 'application/json, application/jwk-set+json',
+  maxBytes = MAX_ANSWER_BYTES,
+): Promise<RawAnswer> {
   const content = body === undefined ? undefined : JSON.stringify(body)
   const headers = {
-    // kube-apiserver answers 406 for its JWKS to somebody who takes only application/json.
-    accept: 'application/json, application/jwk-set+json',
+    accept,
     ...(bearer !== undefined && { authorization: `Bearer ${bearer}` }),
     ...(content !== undefined && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(content) }),
   }
@@ -59,16 +88,12 @@ export function requestJson(
         let length = 0
         response.on('data', (chunk: Buffer) => {
           length += chunk.length
-          if (length > MAX_ANSWER_BYTES) request.destroy(new RangeError())
+          if (length > maxBytes) request.destroy(new RangeError())
           else chunks.push(chunk)
         })
         response.on('error', fail)
         response.on('end', () =>
-          resolve({
-            status: response.statusCode ?? 0,
-            headers: response.headers,
-            body: parse(Buffer.concat(chunks).toString('utf8')),
-          }),
+          resolve({ status: response.statusCode ?? 0, headers: response.headers, bytes: Buffer.concat(chunks) }),
         )
       })
       request.on('error', fail).end(content)

@@ -9,6 +9,8 @@ export interface Terminal {
   print(text: string): void
   /** Writes a line to standard error: messages to whoever is at the keyboard. */
   say(line: string): void
+  /** Lets time pass. */
+  wait(milliseconds: number): Promise<void>
 }
 
 export const FORMATS = ['json', 'yaml'] as const
@@ -30,6 +32,11 @@ const UNSAFE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu
 /** @returns the text with each such character as an escape, on one line */
 export function printable(text: string): string {
   return text.replace(UNSAFE, (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`)
+}
+
+/** @param time seconds since the epoch, of a year that a calendar holds */
+export function formatTime(time: number): string {
+  return new Date(time * 1000).toISOString().replace('.000', '')
 }
 
 /** @returns columns as wide as their widest cell, the last one as it is */

@@ -11,10 +11,17 @@ export interface Outcome {
   readonly stderr: string
 }
 
-/** @param env nothing of this process's own environment is seen */
+/**
+ * @param env nothing of this process's own environment is seen
+ * @param wait what happens while a command waits: in tests no time passes by itself
+ */
 export async function cli(
   argv: readonly string[],
-  { env = {}, stdin = '' }: { env?: Record<string, string>; stdin?: string } = {},
+  {
+    env = {},
+    stdin = '',
+    wait = () => {},
+  }: { env?: Record<string, string>; stdin?: string; wait?: (milliseconds: number) => void } = {},
 ): Promise<Outcome> {
   let stdout = ''
   let stderr = ''
@@ -28,6 +35,9 @@ export async function cli(
     },
     say(line) {
       stderr += `${line}\n`
+    },
+    async wait(milliseconds) {
+      wait(milliseconds)
     },
   })
   return { code, stdout, stderr }
