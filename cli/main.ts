@@ -5,6 +5,7 @@
  * 0: done. 1: it failed, or was refused. 2: it was not understood. Standard output is the result and nothing else.
  */
 
+import { setTimeout } from 'node:timers/promises'
 import { Command, CommanderError } from 'commander'
 import { Failure, UsageError } from './failure.ts'
 import type { Terminal } from './terminal.ts'
@@ -28,6 +29,9 @@ const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
     async () => (await import('./commands/cluster_import.ts')).addClusterImport,
     async () => (await import('./commands/cluster_check.ts')).addClusterCheck,
   ],
+  status: [async () => (await import('./commands/status.ts')).addStatus],
+  rotate: [async () => (await import('./commands/rotate.ts')).addRotate],
+  revoke: [async () => (await import('./commands/revoke_key.ts')).addRevokeKey],
   verify: [async () => (await import('./commands/verify.ts')).addVerify],
 }
 
@@ -71,5 +75,6 @@ if (import.meta.main) {
     stdin: process.stdin,
     print: (text) => process.stdout.write(text),
     say: (line) => process.stderr.write(`${line}\n`),
+    wait: (milliseconds) => setTimeout(milliseconds),
   })
 }

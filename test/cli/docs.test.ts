@@ -2,15 +2,13 @@
 
 import { execFile } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { createServer } from 'node:https'
-import type { AddressInfo } from 'node:net'
 import { resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { type AdminApi, startAdminApi } from '../support/admin_api.ts'
 import { Folder } from '../support/cli.ts'
-import { createCa } from '../support/pki.ts'
+import { type KeyCacheApiserver, startKeyCacheApiserver } from '../support/key_cache_apiserver.ts'
 import { makeTokenKey, signToken, type TokenKey } from '../support/tokens.ts'
 
 const text = readFileSync('docs/cli.md', 'utf8')
@@ -19,25 +17,33 @@ const commands = [...text.matchAll(/```sh\n([\s\S]*?)```/g)].flatMap(([, block])
 const folder = new Folder()
 let api: AdminApi
 let key: TokenKey
-let cluster: string
-let stop: () => void
+let cluster: KeyCacheApiserver
+/** Of the signing key that is revoked. */
+let kid: string
+let ticking: NodeJS.Timeout
 /** What each command printed. */
 const outputs = new Map<string, string>()
 
 beforeAll(async () => {
   api = await startAdminApi()
   key = await makeTokenKey('ES256')
-  const ca = await createCa()
-  const tls = await ca.issue('127.0.0.1')
-  const server = createServer({ key: tls.key, cert: tls.certificate }, (request, response) => {
-    const review = request.url?.includes('/authorization.k8s.io/')
-    const { publicJwk } = key
-    const body = review ? { status: { allowed: true } } : { issuer: 'https://shop-eu.example.org', keys: [publicJwk] }
-    response.end(JSON.stringify(body))
+  api.keys.signingLeaseSeconds = 0
+  kid = (await api.keys.add('active')).kid
+  // One for each rotation.
+  await api.keys.add('published')
+  await api.keys.add('published')
+  cluster = await startKeyCacheApiserver(api.issuer, api.keys.clock, {
+    otherwise: ({ url }, response) => {
+      const review = url?.includes('/authorization.k8s.io/')
+      const { publicJwk } = key
+      const body = review ? { status: { allowed: true } } : { issuer: 'https://shop-eu.example.org', keys: [publicJwk] }
+      response.end(JSON.stringify(body))
+    },
   })
-  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
-  stop = () => server.close()
-  cluster = `https://127.0.0.1:${(server.address() as AddressInfo).port}`
+  cluster.audience = 'k8s-shop-eu'
+  await cluster.warm()
+  // Twenty times as fast as the commands, so that an API server has forgotten what it accepted by the time it is asked again.
+  ticking = setInterval(() => api.keys.clock.advance(1), 50)
   folder.write(
     {
       'current-context': 'admin@shop',
@@ -45,10 +51,13 @@ beforeAll(async () => {
       clusters: [
         {
           name: 'shop',
-          cluster: { server: cluster, 'certificate-authority-data': Buffer.from(ca.certificate).toString('base64') },
+          cluster: {
+            server: cluster.server,
+            'certificate-authority-data': Buffer.from(cluster.ca).toString('base64'),
+          },
         },
       ],
-      users: [{ name: 'admin', user: { token: 'token' } }],
+      users: [{ name: 'admin', user: { token: cluster.token } }],
     },
     'shop-eu.kubeconfig',
   )
@@ -92,7 +101,8 @@ beforeAll(async () => {
   folder.write(await signToken({ alg: 'ES256', kid: 'x' }, {}, key), 'answer.json')
 })
 afterAll(async () => {
-  stop()
+  clearInterval(ticking)
+  cluster.stop()
   await api.stop()
   folder.remove()
 })
@@ -107,14 +117,15 @@ async function run(command: string): Promise<string> {
     // A keyring is in test/interop/cli_keyring.test.ts.
     SPIFFE_EDGE_ADMIN_KEY_FILE: `${folder.path}/alice.key`,
   }
-  const script = `spiffe-edge() { node ${resolve('cli/main.ts')} "$@"; }\n${command.replace('http://127.0.0.1:8787', api.issuer)}`
+  const here = command.replace('http://127.0.0.1:8787', api.issuer).replace(/(?<=revoke key )\S+/, kid)
+  const script = `spiffe-edge() { node ${resolve('cli/main.ts')} "$@"; }\n${here}`
   const { stdout } = await promisify(execFile)('bash', ['-euc', script], { cwd: folder.path, env })
   outputs.set(command, stdout)
   return stdout
 }
 
 test('there are commands, and each is one of spiffe-edge', () => {
-  expect(commands).toHaveLength(21)
+  expect(commands).toHaveLength(26)
   for (const command of commands) expect(command).toMatch(/^spiffe-edge /)
 })
 
@@ -148,4 +159,6 @@ test('what was run has done what is written there', () => {
   expect(outputs.get('spiffe-edge apply -f registrations.yaml --dry-run --audit-log audit.log')).toContain(
     '1 of 1 pods and audiences in the audit log would change',
   )
+  const revoked = commands.find((command) => command.startsWith('spiffe-edge revoke key')) ?? ''
+  expect(outputs.get(revoked)).toMatch(/^shop-eu +proven +3 of 3 +its tokens are refused$/m)
 })

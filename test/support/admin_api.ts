@@ -7,6 +7,7 @@ import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { isDeepStrictEqual } from 'node:util'
 import { importJWK, type JWTPayload, jwtVerify, type ProtectedHeaderParameters } from 'jose'
+import { WorkerKeys } from './worker_keys.ts'
 
 interface ManifestObject {
   apiVersion: string
@@ -35,13 +36,17 @@ interface ScriptedAnswer {
   headers?: Record<string, string>
 }
 
+type Path = 'objects' | 'apply' | 'revocations' | 'keys' | 'keys/rotate' | 'keys/revoke' | 'jwks' | 'discovery'
+
 export interface AdminApi {
   readonly issuer: string
   objects: Stored[]
   version: number
   warnings: string[]
+  /** Its signing keys. The issuer's discovery document and JWKS are here too, for everybody. */
+  readonly keys: WorkerKeys
   /** Answers the next requests for this path before they are looked at. */
-  answer(path: 'objects' | 'apply' | 'revocations', ...answers: ScriptedAnswer[]): void
+  answer(path: Path, ...answers: ScriptedAnswer[]): void
   /** Every request to apply, oldest first. */
   readonly applied: ApplyRequest[]
   readonly paths: string[]
@@ -59,11 +64,7 @@ export function stored(kind: string, name: string, spec: Record<string, unknown>
 }
 
 export async function startAdminApi(): Promise<AdminApi> {
-  const scripts = {
-    objects: [] as ScriptedAnswer[],
-    apply: [] as ScriptedAnswer[],
-    revocations: [] as ScriptedAnswer[],
-  }
+  const scripts: Partial<Record<Path, ScriptedAnswer[]>> = {}
   const server = createServer(async (request, response) => {
     const { status, body, headers = {} } = await respond(request)
     response.writeHead(status, { 'content-type': 'application/json', ...headers })
@@ -76,12 +77,21 @@ export async function startAdminApi(): Promise<AdminApi> {
     objects: [],
     version: 7,
     warnings: [],
+    keys: new WorkerKeys(
+      () => issuer,
+      () => {
+        const clusters = api.objects.map(({ object }) => object).filter(({ kind }) => kind === 'Cluster')
+        return [...new Set(clusters.map(({ metadata }) => metadata.name))]
+      },
+    ),
     applied: [],
     paths: [],
     tokens: [],
     lastToken: undefined,
     admin: null,
-    answer: (path, ...answers) => void scripts[path].push(...answers),
+    answer: (path, ...answers) => {
+      scripts[path] = [...(scripts[path] ?? []), ...answers]
+    },
     stop: () =>
       new Promise((stopped) => {
         server.close(() => stopped())
@@ -92,7 +102,11 @@ export async function startAdminApi(): Promise<AdminApi> {
   async function respond(request: IncomingMessage): Promise<ScriptedAnswer> {
     const chunks: Buffer[] = []
     for await (const chunk of request) chunks.push(chunk as Buffer)
-    api.paths.push(`${request.method} ${request.url}`)
+    const path = `${request.method} ${request.url}`
+    api.paths.push(path)
+    if (path === 'GET /.well-known/openid-configuration')
+      return scripts.discovery?.shift() ?? { status: 200, body: { issuer, jwks_uri: `${issuer}/keys` } }
+    if (path === 'GET /keys') return scripts.jwks?.shift() ?? { status: 200, body: api.keys.stale() ?? api.keys.jwks() }
     const token = /^Bearer (\S+)$/.exec(request.headers.authorization ?? '')?.[1]
     if (!token) return { status: 401, body: { error: 'invalid_token' } }
     api.tokens.push(token)
@@ -106,15 +120,22 @@ export async function startAdminApi(): Promise<AdminApi> {
         return { status: 401, body: { error: 'invalid_token' } }
       }
     }
-    if (request.method === 'GET' && request.url === '/admin/v1/objects')
-      return scripts.objects.shift() ?? { status: 200, body: { version: api.version, objects: api.objects } }
-    if (request.method === 'POST' && request.url === '/admin/v1/apply') {
-      const body = JSON.parse(Buffer.concat(chunks).toString()) as ApplyRequest
-      api.applied.push(body)
-      return scripts.apply.shift() ?? apply(body)
+    const question = () => JSON.parse(Buffer.concat(chunks).toString())
+    switch (path) {
+      case 'GET /admin/v1/objects':
+        return scripts.objects?.shift() ?? { status: 200, body: { version: api.version, objects: api.objects } }
+      case 'POST /admin/v1/apply':
+        api.applied.push(question())
+        return scripts.apply?.shift() ?? apply(question())
+      case 'GET /admin/v1/keys':
+        return scripts.keys?.shift() ?? { status: 200, body: api.keys.document() }
+      case 'POST /admin/v1/keys/rotate':
+        return scripts['keys/rotate']?.shift() ?? api.keys.rotate(question())
+      case 'POST /admin/v1/keys/revoke':
+        return scripts['keys/revoke']?.shift() ?? api.keys.revoke(question())
     }
     const [, cluster] = /^\/admin\/v1\/clusters\/([a-z0-9-]+)\/revocations$/.exec(request.url ?? '') ?? []
-    if (request.method === 'GET' && cluster) return scripts.revocations.shift() ?? revocations(cluster)
+    if (request.method === 'GET' && cluster) return scripts.revocations?.shift() ?? revocations(cluster)
     return { status: 404, body: { error: 'not_found' } }
   }
 
