@@ -3,7 +3,8 @@
 import { spawn } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { resolve } from 'node:path'
+import { join, resolve } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { build } from './build.mjs'
 
 const port = process.env.PORT ?? '8787'
@@ -14,6 +15,15 @@ const issuer = process.env.ISSUER ?? `http://127.0.0.1:${port}`
 build('development')
 const objects = resolve(state, 'objects')
 mkdirSync(objects, { recursive: true, mode: 0o700 })
+// A second process on the same storage would run, and each would lose what the other writes (T-20). workerd does not look;
+// a lock of SQLite's is the operating system's, and gone with this process however it ends.
+const lock = new DatabaseSync(join(state, 'lock'))
+try {
+  lock.exec('pragma locking_mode = exclusive; begin exclusive')
+} catch {
+  console.error(`${resolve(state)} is in use by another process. Set STATE to another folder.`)
+  process.exit(1)
+}
 
 // Not node_modules/.bin/workerd, which is a Node wrapper and would leave workerd behind when it is ended.
 const { default: workerd } = createRequire(import.meta.url)('workerd')
@@ -57,4 +67,7 @@ Try, in another terminal:
 `)
 })
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill('SIGTERM'))
-child.on('exit', (code, signal) => process.exit(code ?? (signal === 'SIGTERM' ? 0 : 1)))
+child.on('exit', (code, signal) => {
+  lock.close()
+  process.exit(code ?? (signal === 'SIGTERM' ? 0 : 1))
+})

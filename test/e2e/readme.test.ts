@@ -44,6 +44,18 @@ function shell(script: string): Promise<string> {
   )
 }
 
+test('T-20: a second one on the same state is refused, and the first goes on', async () => {
+  const environment = { ...process.env, PORT: String(await freePort()), STATE: state }
+  const second = spawn('npm', ['start'], { env: environment })
+  let said = ''
+  second.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said += text
+  })
+  const code = await new Promise((ended) => second.once('close', ended))
+  expect([code, said]).toEqual([1, expect.stringContaining('is in use by another process')])
+  expect((await fetch(`http://127.0.0.1:${port}/readyz`)).status).toBe(200)
+})
+
 test('the README has the commands that are tested here, and no others', () => {
   expect(
     commands.map((command) =>
