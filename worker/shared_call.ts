@@ -34,6 +34,32 @@ export class SharedCall<T> {
   }
 }
 
+/** One call for all who ask for the same thing while it is under way. */
+export class SharedCalls<T> {
+  readonly #calls = new Map<string, SharedCall<T>>()
+
+  /** How many different ones are under way. */
+  get size(): number {
+    return this.#calls.size
+  }
+
+  isUnderWay(key: string): boolean {
+    return this.#calls.get(key)?.underWay ?? false
+  }
+
+  /** As {@link SharedCall.run}, for all who ask with the same key. */
+  async run(key: string, call: () => Promise<T>, waitUntil: (promise: Promise<unknown>) => void): Promise<T> {
+    const shared = this.#calls.get(key) ?? new SharedCall<T>()
+    this.#calls.set(key, shared)
+    try {
+      return await shared.run(call, waitUntil)
+    } finally {
+      // Who has joined wakes later, when another call may have taken the place.
+      if (!shared.underWay && this.#calls.get(key) === shared) this.#calls.delete(key)
+    }
+  }
+}
+
 /** @returns what `promise` settles to, wrapped, or null when the time is up */
 export async function settledOrLate<T>(promise: Promise<T>, timeoutMs: number): Promise<{ value: T } | null> {
   const { promise: late, resolve } = Promise.withResolvers<null>()

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { SharedCall } from '../../worker/shared_call.ts'
+import { SharedCall, SharedCalls } from '../../worker/shared_call.ts'
 
 /** A little more than the 5 s that an outbound call may take. */
 const JOINERS_WAIT_MS = 6000
@@ -144,5 +144,34 @@ describe('T-18: an owner that has vanished', () => {
     made[0]?.resolve(1)
     await Promise.all(asked)
     expect(vi.getTimerCount()).toBe(0)
+  })
+})
+
+describe('calls by what they are for', () => {
+  test('are shared by who asks for the same, and by nobody else', async () => {
+    const calls = new SharedCalls<string>()
+    const made: string[] = []
+    const slow = Promise.withResolvers<void>()
+    const ask = (key: string) =>
+      calls.run(
+        key,
+        async () => {
+          made.push(key)
+          await slow.promise
+          return key
+        },
+        ignore,
+      )
+    const answers = ['a', 'b', 'a', 'b', 'a'].map(ask)
+    expect([made, calls.size, calls.isUnderWay('a'), calls.isUnderWay('c')]).toEqual([['a', 'b'], 2, true, false])
+    slow.resolve()
+    expect(await Promise.all(answers)).toEqual(['a', 'b', 'a', 'b', 'a'])
+    expect([calls.size, calls.isUnderWay('a')]).toEqual([0, false])
+  })
+
+  test('leave nothing behind when they fail', async () => {
+    const calls = new SharedCalls<string>()
+    await expect(calls.run('a', () => Promise.reject(new TypeError('down')), ignore)).rejects.toThrow('down')
+    expect(calls.size).toBe(0)
   })
 })

@@ -10,7 +10,7 @@ import { type KubernetesApi, KubernetesApiError, type TokenReviewStatus } from '
 import { FETCH_TIMEOUT_MS } from '../fetch_json.ts'
 import type { Cluster } from '../policy/cluster.ts'
 import { Refusal } from '../refusal.ts'
-import { SharedCall } from '../shared_call.ts'
+import { SharedCalls } from '../shared_call.ts'
 
 /** How long a yes is kept, and so how much later than its API server we may learn of a pod's end. */
 export const KEPT_SECONDS = 10
@@ -61,7 +61,7 @@ export class TokenReviews {
   readonly #deps: TokenReviewsDeps
   /** By the token's SHA-256, oldest first. */
   readonly #kept = new Map<string, { readonly pod: LivePod | null; readonly until: number }>()
-  readonly #underWay = new Map<string, SharedCall<LivePod | null>>()
+  readonly #underWay = new SharedCalls<LivePod | null>()
 
   constructor(cluster: Cluster, api: KubernetesApi, deps: TokenReviewsDeps) {
     this.#cluster = cluster
@@ -78,16 +78,9 @@ export class TokenReviews {
     const key = new Uint8Array(await crypto.subtle.digest('SHA-256', encoder.encode(token))).toBase64()
     const kept = this.#kept.get(key)
     if (kept && this.#deps.now() < kept.until) return kept.pod
-    const call = this.#underWay.get(key) ?? new SharedCall()
-    if (!call.underWay && this.#underWay.size >= MAX_UNDER_WAY)
+    if (!this.#underWay.isUnderWay(key) && this.#underWay.size >= MAX_UNDER_WAY)
       throw unavailable(`cluster ${this.#cluster.name}: ${MAX_UNDER_WAY} reviews are under way`)
-    this.#underWay.set(key, call)
-    try {
-      return await call.run(() => this.#ask(token, facts, key), this.#deps.waitUntil)
-    } finally {
-      // Who has joined wakes later, when another call may have taken the place.
-      if (!call.underWay && this.#underWay.get(key) === call) this.#underWay.delete(key)
-    }
+    return this.#underWay.run(key, () => this.#ask(token, facts, key), this.#deps.waitUntil)
   }
 
   /**
