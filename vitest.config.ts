@@ -9,7 +9,7 @@ export default defineConfig({
         // wrangler.toml but for no_nodejs_compat, which vitest itself can't do with.
         plugins: [
           cloudflareTest({
-            main: './worker/index.ts',
+            main: './test/worker/entry.ts',
             miniflare: {
               compatibilityDate: '2026-11-01',
               modulesRules: [{ type: 'Text', include: ['**/*.yaml'] }],

@@ -123,7 +123,7 @@ export async function openAdminClient(options: AdminOptions, terminal: Terminal)
       return body
     },
     async revocations(cluster) {
-      const revoked = parseRevoked(await call(`clusters/${cluster}/revocations`), cluster)
+      const revoked = parseRevoked(bodyOf(await call(`clusters/${cluster}/revocations`)), cluster)
       if (!revoked) throw new Failure(`${issuer} answers with something that is not what is revoked, or too much of it`)
       return revoked
     },

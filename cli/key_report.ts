@@ -72,7 +72,7 @@ export function describeKeys({ keys, now, jwks, published, publishedProblem, evi
       ? `What the issuer answers with is not known: ${publishedProblem}`
       : published.current
         ? `${published.url} answers with what the worker says: sha256 ${published.sha256}`
-        : `${published.url} answers with sha256 ${published.sha256}, but the worker says ${jwks.sha256}. A cache in between may hold it for a while.`
+        : `${published.url} answers with sha256 ${published.sha256}, but the worker says ${jwks.sha256 || 'that it has nothing to answer with'}. A cache in between may hold it for a while.`
   return `${table([['KID', 'ALG', 'KEPT BY', 'FROM', 'PHASE', 'SINCE', 'ANSWERED', 'NEXT'], ...rows])}\n${printable(seen)}\n`
 }
 

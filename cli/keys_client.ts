@@ -55,7 +55,7 @@ export interface KmsHour {
 export interface Keys {
   /** By the clock of the worker's state. */
   readonly now: number
-  /** Of the octets that the worker answers with. */
+  /** Of the octets that the worker answers with; empty where it has nothing to answer with. */
   readonly jwks: { readonly sha256: string }
   /** How long an isolate may go on signing with what it knew. */
   readonly signingLeaseSeconds: number
@@ -86,11 +86,10 @@ export interface Revocation {
   readonly revokedAt: number
   /** After it no isolate signs with the key. */
   readonly signingStopsAt: number
-  readonly jwks: { readonly sha256: string }
   /** One for each cluster; none if the key was revoked before. */
   readonly canaries: readonly Canary[]
-  /** Why there is none although there should be. */
-  readonly canaryProblem: 'signing_unavailable' | null
+  /** Why there is none although there should be: a code of the worker's. */
+  readonly canaryProblem: string | null
 }
 
 export interface KeysClient {
@@ -168,7 +167,7 @@ function isListOf(value: unknown, isEntry: (entry: Record<string, unknown>) => b
 }
 
 function isJwks(value: unknown): value is { sha256: string } {
-  return isRecord(value) && typeof value.sha256 === 'string' && /^[0-9a-f]{64}$/.test(value.sha256)
+  return isRecord(value) && typeof value.sha256 === 'string' && /^(?:[0-9a-f]{64})?$/.test(value.sha256)
 }
 
 function isSigningKey(key: Record<string, unknown>): boolean {
@@ -209,15 +208,16 @@ function isKeys(value: unknown): value is Keys {
   )
 }
 
+/** Its `jwks` is not read: what counts is what the issuer answers with. */
 function revocationOf(body: unknown): Revocation | null {
   if (!isRecord(body)) return null
-  const { kid, revokedAt, signingStopsAt, jwks, canaries, canaryProblem } = body
-  if (!isText(kid) || !isTime(revokedAt) || !isTime(signingStopsAt) || !isJwks(jwks)) return null
-  if (canaryProblem !== null && canaryProblem !== 'signing_unavailable') return null
+  const { kid, revokedAt, signingStopsAt, canaries, canaryProblem } = body
+  if (!isText(kid) || !isTime(revokedAt) || !isTime(signingStopsAt)) return null
+  if (canaryProblem !== null && !(isText(canaryProblem) && /^[a-z_]{1,64}$/.test(canaryProblem))) return null
   if (!Array.isArray(canaries)) return null
   const read = canaries.map((entry) => canaryOf(entry, kid)).filter((canary) => canary !== null)
   if (read.length < canaries.length || new Set(read.map(({ cluster }) => cluster)).size < read.length) return null
-  return { kid, revokedAt, signingStopsAt, jwks: { sha256: jwks.sha256 }, canaries: read, canaryProblem }
+  return { kid, revokedAt, signingStopsAt, canaries: read, canaryProblem }
 }
 
 /** A token of another key would prove nothing about this one. */

@@ -21,6 +21,7 @@ const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
   ban: [async () => (await import('./commands/ban.ts')).addBan],
   unban: [async () => (await import('./commands/unban.ts')).addUnban],
   revoke: [
+    async () => (await import('./commands/revoke_key.ts')).addRevokeKey,
     async () => (await import('./commands/revoke_token.ts')).addRevokeToken,
     async () => (await import('./commands/revoke_subject.ts')).addRevokeSubject,
   ],
@@ -31,7 +32,6 @@ const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
   ],
   status: [async () => (await import('./commands/status.ts')).addStatus],
   rotate: [async () => (await import('./commands/rotate.ts')).addRotate],
-  revoke: [async () => (await import('./commands/revoke_key.ts')).addRevokeKey],
   verify: [async () => (await import('./commands/verify.ts')).addVerify],
 }
 

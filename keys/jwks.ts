@@ -53,7 +53,7 @@ export async function importSpki(spki: Uint8Array, alg: AlgorithmName): Promise<
 /**
  * The JWK Set document.
  *
- * @param keys in the operator's order; the first one signs where nothing else is asked for
+ * @param keys by `kid`, whatever they do at the moment
  * @returns JSON text that depends on nothing but the keys and their order, so that its hash names the key set
  */
 export function renderJwks(keys: readonly PublicJwk[]): string {

@@ -62,7 +62,7 @@ const NO_USAGE: KmsUsage = { calls: 0, throttled: 0, failed: 0, milliseconds: 0,
  *
  * @see [Common errors](https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html)
  */
-const ERROR_NAMES: Readonly<Record<Exclude<SigningErrorCode, 'unavailable' | 'wrong_signature'>, readonly string[]>> = {
+const ERROR_NAMES: Readonly<Record<'throttled' | 'denied' | 'key_unusable' | 'key_mismatch', readonly string[]>> = {
   throttled: [
     'LimitExceededException',
     'RequestLimitExceeded',

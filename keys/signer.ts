@@ -31,6 +31,10 @@ export type SigningErrorCode =
   | 'key_mismatch'
   /** The signature came from another key than the pinned one, or is not one. */
   | 'wrong_signature'
+  /** The key has been revoked, for ever. */
+  | 'revoked'
+  /** The key has not been published for long enough. */
+  | 'not_safe_yet'
 
 /** Thrown by every {@link Signer}. The code is all it says: a message of the key's keeper could hold an ARN. */
 export class SigningError extends Error {

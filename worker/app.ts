@@ -8,6 +8,7 @@ import { PATHS } from './oidc/discovery.ts'
 import { preflight, servePublicDocument } from './oidc/public_document.ts'
 import { Refusal } from './refusal.ts'
 import { type AdminDeps, getObjects, getRevocations, postApply } from './routes/admin.ts'
+import { type AdminKeysDeps, getKeys, postRevoke, postRotate } from './routes/admin_keys.ts'
 import { attestK8sPsat } from './routes/k8s_psat.ts'
 import { adminError, methodNotAllowed, plainError } from './routes/respond.ts'
 import { structuredAuth } from './routes/structured_auth.ts'
@@ -15,7 +16,7 @@ import { exchangeToken } from './routes/token.ts'
 import type { PublishedDocuments } from './state/key_ring.ts'
 
 /** What the routes need. Built once per isolate. */
-export interface AppDeps extends IssueDeps, AdminDeps {
+export interface AppDeps extends IssueDeps, AdminDeps, AdminKeysDeps {
   readonly config: Config
   log: Log
 }
@@ -55,13 +56,20 @@ export function createApp(deps: AppDeps): App {
       throw error
     }
   }
-  app.get(at(PATHS.adminObjects), ({ req }) => administer(getObjects(req.raw, deps)))
-  allow.set(at(PATHS.adminObjects), 'GET, HEAD')
+  for (const [path, handler] of [
+    [PATHS.adminObjects, getObjects],
+    [PATHS.adminKeys, getKeys],
+  ] as const) {
+    app.get(at(path), ({ req }) => administer(handler(req.raw, deps)))
+    allow.set(at(path), 'GET, HEAD')
+  }
   app.get(at(PATHS.adminRevocations), ({ req }) =>
     administer(getRevocations(req.raw, req.param('cluster') ?? '', deps)),
   )
   app.all(at(PATHS.adminRevocations), () => methodNotAllowed('GET, HEAD'))
   post(at(PATHS.adminApply), ({ req }) => administer(postApply(req.raw, deps)))
+  post(at(PATHS.adminRotate), ({ req }) => administer(postRotate(req.raw, deps)))
+  post(at(PATHS.adminRevoke), ({ req }) => administer(postRevoke(req.raw, deps)))
   post(at(PATHS.nodeAttestation), ({ req }) => attestK8sPsat(req.raw, deps))
   // Answers as long as the process does; ready means that the signing keys are known.
   app.get('/healthz', (context) => context.text('ok\n'))

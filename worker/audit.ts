@@ -15,7 +15,7 @@ const encoder = new TextEncoder()
 
 /** One decision, filled along the way and written once, in a `finally`. */
 export class Decision {
-  /** Names this decision in the log, in a refusal's answer, and as `jti` in the token. */
+  /** Names this decision in the log, in a refusal's answer, and as `jti` in a token that is made for it. */
   readonly id = crypto.randomUUID()
   readonly #door: string
   readonly #time: number
@@ -90,6 +90,8 @@ export class Decision {
         spiffe_id: this.#issued.claims.sub,
         audience: this.#issued.claims.aud,
         expires: this.#issued.claims.exp,
+        // The token of an identical request that was under way already.
+        ...(this.#issued.claims.jti !== this.id && { jti: this.#issued.claims.jti }),
         kid: this.#issued.kid,
         alg: this.#issued.alg,
       }),

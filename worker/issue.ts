@@ -3,10 +3,12 @@
  * attest → authorize → mint → sign. Each step takes what the one before returns, so none can be left out.
  */
 
+import type { PublicJwk } from '../keys/signer.ts'
 import type { Door } from './attest/attestation.ts'
 import type { Decision } from './audit.ts'
 import { mint, sign } from './mint.ts'
 import { authorize, type Grant } from './policy/authorize.ts'
+import type { SharedCalls } from './shared_call.ts'
 import type { JwtSvidClaims } from './spiffe/jwt_svid.ts'
 import type { KeyRing } from './state/key_ring.ts'
 import type { PolicyRing } from './state/policy_ring.ts'
@@ -34,8 +36,18 @@ export interface IssueDeps {
   readonly issuer: string
   readonly policyRing: PolicyRing
   readonly keyRing: KeyRing
+  /** Identical requests that are under way at the same time share one signature. */
+  readonly signing: SharedCalls<SignedSvid>
   /** Seconds since the epoch. */
   now(): number
+  waitUntil(promise: Promise<unknown>): void
+}
+
+/** What a request shares with those that are identical to it. */
+export interface SignedSvid {
+  readonly claims: JwtSvidClaims
+  readonly svid: string
+  readonly publicJwk: PublicJwk
 }
 
 /**
@@ -51,8 +63,19 @@ export async function issue(request: IssueRequest, deps: IssueDeps, decision: De
   const grant = authorize(attestation, { svidType: 'JWT', ...request }, policy)
   if (grant.live && attestation.kind === 'pod' && !attestation.live)
     await attestors.serviceAccounts.confirm(request.subjectToken, attestation)
-  const claims = mint(grant, deps.issuer, decision.id, now)
-  const { svid, publicJwk } = await sign(claims, grant, deps.keyRing)
+  const { claims, svid, publicJwk } = await deps.signing.run(
+    sameness(request, grant),
+    async () => {
+      const minted = mint(grant, deps.issuer, decision.id, now)
+      return { claims: minted, ...(await sign(minted, grant, deps.keyRing)) }
+    },
+    deps.waitUntil,
+  )
   decision.issued(grant.registration, claims, publicJwk)
   return { svid, claims, grant }
+}
+
+/** One text for requests of one token under one grant: each has been attested and authorized for itself. */
+function sameness({ subjectToken }: IssueRequest, { spiffeId, ...terms }: Grant): string {
+  return JSON.stringify([subjectToken, spiffeId.toString(), terms])
 }

@@ -7,8 +7,10 @@ import { KeyClaims } from './attest/cluster_keys.ts'
 import type { Log } from './audit.ts'
 import { KubernetesApi } from './cluster/kubernetes_api.ts'
 import { type Config, ConfigError } from './config.ts'
+import type { SignedSvid } from './issue.ts'
 import { Refusal } from './refusal.ts'
 import { plainError } from './routes/respond.ts'
+import { SharedCalls } from './shared_call.ts'
 import { KeyRing } from './state/key_ring.ts'
 import type { KeyState } from './state/key_state.ts'
 import { PolicyRing } from './state/policy_ring.ts'
@@ -68,14 +70,11 @@ export interface Outside {
 
 /** @returns everything that the routes need, put together in the one way there is */
 export function createDeps(config: Config, { keyState, policyState, ...world }: Outside) {
-  const { mode, issuer, trustDomain, manifest, context, signingKeys, kms, clusterBindings: bindings } = config
+  const { issuer, trustDomain, manifest, context, keys, clusterBindings: bindings } = config
   const outside = { ...world, allowLoopbackHttp: context.allowLoopbackHttp }
-  const stamp = { mode, issuer, trustDomain: trustDomain.name }
   const keyRing = new KeyRing({
     ...outside,
-    stamp,
-    references: signingKeys,
-    kms,
+    settings: keys,
     keyState,
   })
   return {
@@ -84,10 +83,12 @@ export function createDeps(config: Config, { keyState, policyState, ...world }: 
     issuer,
     context,
     administrators: new Administrators(config.policy.admins, issuer, outside),
+    keyState,
+    signing: new SharedCalls<SignedSvid>(),
     policyState,
     policyRing: new PolicyRing({
       ...outside,
-      stamp,
+      stamp: keys.stamp,
       manifest,
       context,
       claims: new KeyClaims(),

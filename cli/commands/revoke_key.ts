@@ -6,6 +6,7 @@ import { Failure, UsageError } from '../failure.ts'
 import { type ApiserverOptions, apiserverOptions, givenApiservers } from '../given_apiservers.ts'
 import { group } from '../group.ts'
 import { type ClusterProof, type RevocationReport, revokeAndProve } from '../key_revocation.ts'
+import { REVOKE } from '../revocation.ts'
 import { FORMATS, type Format, formatTime, printable, render, type Terminal, table } from '../terminal.ts'
 import { describeUnproven } from '../unproven.ts'
 
@@ -24,7 +25,7 @@ class RevokeKey extends Command {
 }
 
 export function addRevokeKey(program: Command, terminal: Terminal): void {
-  const revoke = group(program, 'revoke', 'end what has been issued, or what issues it')
+  const revoke = group(program, ...REVOKE)
   const command = new RevokeKey('key').copyInheritedSettings(revoke)
   revoke.addCommand(command)
   adminOptions(

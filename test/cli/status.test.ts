@@ -65,6 +65,11 @@ describe('D4: where each key stands', () => {
     expect(stdout).toContain(`but the worker says ${api.keys.sha256()}`)
   })
 
+  test('a worker that has nothing to answer with', async () => {
+    api.answer('keys', { status: 200, body: { ...api.keys.document(), jwks: { sha256: '' } } })
+    expect((await status()).stdout).toContain('but the worker says that it has nothing to answer with')
+  })
+
   test.each([
     ['discovery', 404, {}, 'answers 404'],
     ['discovery', 200, 'no JSON', 'not JSON'],

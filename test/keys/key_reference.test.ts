@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { formatKeyReference, parseKeyReference } from '../../keys/key_reference.ts'
+import { formatKeyReference, parseKeyReference, parseWrappingReference } from '../../keys/key_reference.ts'
 
 const ARN = 'arn:aws:kms:eu-central-1:111122223333'
 
@@ -13,6 +13,8 @@ test.each([
     `awskms:${ARN}:key/mrk-0123?alg=RS384`,
   ],
   [`awskms:${ARN}:alias/a_b`, { keeper: 'awskms', key: `${ARN}:alias/a_b`, alg: null }, `awskms:${ARN}:alias/a_b`],
+  ['awskms', { keeper: 'awskms', key: null, alg: 'ES256' }, 'awskms?alg=ES256'],
+  ['wrapped?alg=RS256', { keeper: 'wrapped', key: null, alg: 'RS256' }, 'wrapped?alg=RS256'],
 ])('KM-1: %s names a key', (text, spec, name) => {
   const parsed = parseKeyReference(text)
   expect(parsed).toEqual(spec)
@@ -25,6 +27,9 @@ test.each([
   'local',
   'local:',
   'awskms:',
+  'wrapped:',
+  'wrapped:a',
+  'awskms?alg=',
   'alias/issuer',
   ':dev',
   'gcpkms:projects/p',
@@ -49,3 +54,17 @@ test.each([
 ])('%j names none', (text) => {
   expect(parseKeyReference(text)).toBeNull()
 })
+
+test.each([
+  ['awskms:alias/wrap', { keeper: 'awskms', key: 'alias/wrap' }],
+  [`aes:${'a'.repeat(43)}`, { keeper: 'secret', secret: 'a'.repeat(43) }],
+])('T-16: %s wraps keys', (text, reference) => {
+  expect(parseWrappingReference(text)).toEqual(reference)
+})
+
+test.each(['', 'awskms', 'wrapped', 'aes:', `aes:${'a'.repeat(42)}`, `aes:${'a'.repeat(44)}`, 'aes:a b'])(
+  'T-16: %j wraps none',
+  (text) => {
+    expect(parseWrappingReference(text)).toBeNull()
+  },
+)

@@ -39,10 +39,19 @@ export class Administrator {
     return (await issuer.fetch('/admin/v1/objects', { headers })).json()
   }
 
+  async get(issuer: TestIssuer, path: string): Promise<Response> {
+    return issuer.fetch(path, { headers: { authorization: `Bearer ${await this.token(issuer)}` } })
+  }
+
   /** @param body an object to be sent as JSON, or anything as it is */
-  async send(issuer: TestIssuer, body: BodyInit | object, headers: Record<string, string> = {}): Promise<Response> {
+  async send(
+    issuer: TestIssuer,
+    body: BodyInit | object,
+    headers: Record<string, string> = {},
+    path = '/admin/v1/apply',
+  ): Promise<Response> {
     const asIs = typeof body === 'string' || body instanceof Uint8Array || body instanceof ReadableStream
-    return issuer.fetch('/admin/v1/apply', {
+    return issuer.fetch(path, {
       method: 'POST',
       body: asIs ? (body as BodyInit) : JSON.stringify(body),
       headers: {

@@ -1,6 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { ConfigError, type Mode, parseConfig } from '../../worker/config.ts'
+import { ConfigError, parseConfig } from '../../worker/config.ts'
+import { type Mode, parseKeySettings } from '../../worker/key_settings.ts'
+import { KEY_TIMES } from '../../worker/key_times.ts'
 import { cluster, manifest, registration } from '../support/policy.ts'
 
 const PRODUCTION = {
@@ -34,15 +36,19 @@ describe('a good environment', () => {
   test('T-12: becomes a configuration that nobody can change', () => {
     const config = parseConfig(PRODUCTION, '', 'production')
     expect(config).toMatchObject({
-      mode: 'production',
       issuer: 'https://issuer.example.org',
       basePath: '',
       trustDomain: { name: 'example.org' },
-      signingKeys: [{ keeper: 'awskms', key: 'alias/issuer', alg: null }],
-      kms: {
-        region: 'eu-central-1',
-        endpoint: null,
-        credentials: { accessKeyId: 'AKIDEXAMPLE', secretAccessKey: PRODUCTION.AWS_SECRET_ACCESS_KEY },
+      keys: {
+        stamp: { mode: 'production', issuer: 'https://issuer.example.org', trustDomain: 'example.org' },
+        sources: [{ keeper: 'awskms', key: 'alias/issuer', alg: null }],
+        kms: {
+          region: 'eu-central-1',
+          endpoint: null,
+          credentials: { accessKeyId: 'AKIDEXAMPLE', secretAccessKey: PRODUCTION.AWS_SECRET_ACCESS_KEY },
+        },
+        wrapping: [],
+        times: KEY_TIMES,
       },
     })
     expect([config.policy.clusters.size, config.policy.registrations.all, config.manifest]).toEqual([0, [], []])
@@ -50,7 +56,10 @@ describe('a good environment', () => {
   })
 
   test('in development needs no KMS, and may be http on this machine', () => {
-    expect(parseConfig(DEVELOPMENT, '', 'development')).toMatchObject({ mode: 'development', kms: null, basePath: '' })
+    expect(parseConfig(DEVELOPMENT, '', 'development')).toMatchObject({
+      keys: { stamp: { mode: 'development' }, kms: null },
+      basePath: '',
+    })
   })
 
   test.each([
@@ -64,13 +73,13 @@ describe('a good environment', () => {
 
   test("keys keep the operator's order, whatever stands between them", () => {
     const SIGNING_KEY = ' awskms:alias/a,awskms:alias/b?alg=RS256 \n awskms:alias/c '
-    const { signingKeys } = parseConfig({ ...PRODUCTION, SIGNING_KEY }, '', 'production')
-    expect(signingKeys.map(({ key }) => key)).toEqual(['alias/a', 'alias/b', 'alias/c'])
+    const { keys } = parseConfig({ ...PRODUCTION, SIGNING_KEY }, '', 'production')
+    expect(keys.sources.map(({ key }) => key)).toEqual(['alias/a', 'alias/b', 'alias/c'])
   })
 
   test('may have a session token and an endpoint for KMS', () => {
     const more = { AWS_SESSION_TOKEN: 'token', AWS_ENDPOINT_URL_KMS: 'https://kms.example.org' }
-    expect(parseConfig({ ...PRODUCTION, ...more }, '', 'production').kms).toMatchObject({
+    expect(parseConfig({ ...PRODUCTION, ...more }, '', 'production').keys.kms).toMatchObject({
       endpoint: 'https://kms.example.org',
       credentials: { sessionToken: 'token' },
     })
@@ -144,10 +153,19 @@ describe('12.6: an issuer that relying parties would not take', () => {
 
 describe('signing keys', () => {
   test.each([
-    ['alias/issuer', 'SIGNING_KEY: entry 1: is neither awskms:<key>[?alg=…] nor local:<name>[?alg=…]'],
-    ['awskms:alias/a,gcpkms:b', 'SIGNING_KEY: entry 2: is neither awskms:<key>[?alg=…] nor local:<name>[?alg=…]'],
+    [
+      'alias/issuer',
+      'SIGNING_KEY: entry 1: is none of awskms:<key>, awskms, wrapped, local:<name>, each with ?alg=… or without',
+    ],
+    [
+      'awskms:alias/a,gcpkms:b',
+      'SIGNING_KEY: entry 2: is none of awskms:<key>, awskms, wrapped, local:<name>, each with ?alg=… or without',
+    ],
     ['awskms:alias/a awskms:alias/a', 'SIGNING_KEY: entry 2: is listed twice'],
-    ['awskms:alias/a?alg=HS256', 'SIGNING_KEY: entry 1: is neither awskms:<key>[?alg=…] nor local:<name>[?alg=…]'],
+    [
+      'awskms:alias/a?alg=HS256',
+      'SIGNING_KEY: entry 1: is none of awskms:<key>, awskms, wrapped, local:<name>, each with ?alg=… or without',
+    ],
     [Array.from({ length: 21 }, (_, index) => `awskms:alias/${index}`).join(), 'SIGNING_KEY: more than 20 keys'],
   ])('%.40s is refused', (SIGNING_KEY, problem) => {
     expect(problemsOf({ ...PRODUCTION, SIGNING_KEY })).toEqual([problem])
@@ -163,6 +181,95 @@ describe('signing keys', () => {
     expect(problems).toHaveLength(1)
     expect(problems[0]).toMatch(/^SIGNING_KEY: /)
   })
+})
+
+describe('T-16: what wraps keys', () => {
+  const secret = `aes:${'A'.repeat(42)}E`
+
+  test.each([
+    [secret, [{ keeper: 'secret', secret: `${'A'.repeat(42)}E` }]],
+    [`${secret}=`, [{ keeper: 'secret', secret: `${'A'.repeat(42)}E=` }]],
+    [
+      `awskms:alias/wrap ${secret}`,
+      [
+        { keeper: 'awskms', key: 'alias/wrap' },
+        { keeper: 'secret', secret: `${'A'.repeat(42)}E` },
+      ],
+    ],
+  ])('is read from WRAPPING_KEY: %s', (WRAPPING_KEY, wrapping) => {
+    expect(parseConfig({ ...PRODUCTION, WRAPPING_KEY }, '', 'production').keys.wrapping).toEqual(wrapping)
+  })
+
+  test('may be an object of the platform that nobody can read the key out of', async () => {
+    const secret = await crypto.subtle.generateKey({ name: 'AES-GCM', length: 256 }, false, ['encrypt', 'decrypt'])
+    const { keys } = parseConfig({ ...PRODUCTION, WRAPPING_KEY: secret, SIGNING_KEY: 'wrapped' }, '', 'production')
+    expect(keys.wrapping).toEqual([{ keeper: 'secret', secret }])
+  })
+
+  test('is needed for keys that are stored wrapped, and brings access to KMS where it is there', () => {
+    const { AWS_REGION: _, ...rest } = { ...PRODUCTION, SIGNING_KEY: 'wrapped' }
+    expect(problemsOf(rest)).toEqual(['WRAPPING_KEY: is not set, and SIGNING_KEY lists wrapped keys'])
+    expect(problemsOf({ ...rest, WRAPPING_KEY: secret })).toEqual([])
+    expect(problemsOf({ ...rest, WRAPPING_KEY: 'awskms:alias/wrap' })).toEqual(['AWS_REGION: is not set'])
+  })
+
+  test.each(['aes:short', 'aes:', 'A'.repeat(43), 'awskms:', 'local:a', 'aes', `aes:${'A'.repeat(43)}==`])(
+    'is not %s',
+    (WRAPPING_KEY) => {
+      const problem = 'WRAPPING_KEY: entry 1 is neither awskms:<key> nor aes:<base64 of 32 octets>'
+      expect(problemsOf({ ...PRODUCTION, WRAPPING_KEY })).toEqual([problem])
+    },
+  )
+
+  test('is few keys', () => {
+    const WRAPPING_KEY = Array(5).fill(secret).join(' ')
+    expect(problemsOf({ ...PRODUCTION, WRAPPING_KEY })).toEqual(['WRAPPING_KEY: more than 4 keys'])
+  })
+})
+
+describe('when keys are replaced', () => {
+  test.each([
+    [undefined, 30],
+    ['', 30],
+    ['1', 1],
+    ['366', 366],
+  ])('ROTATE_AFTER_DAYS=%j is %i days', (ROTATE_AFTER_DAYS, days) => {
+    const { keys } = parseConfig({ ...PRODUCTION, ROTATE_AFTER_DAYS }, '', 'production')
+    expect(keys.times).toEqual({ ...KEY_TIMES, replaceAfter: days * 86_400 })
+  })
+
+  test.each(['0', '367', '-1', '1.5', '30d', ' 30', '9999'])('ROTATE_AFTER_DAYS=%j is refused', (ROTATE_AFTER_DAYS) => {
+    expect(problemsOf({ ...PRODUCTION, ROTATE_AFTER_DAYS })).toEqual([
+      'ROTATE_AFTER_DAYS: is not a number from 1 to 366',
+    ])
+  })
+
+  const times = { renew: 1, signingLease: 4, longestTtl: 60, skew: 2, replaceAfter: 30 }
+
+  test('all times may be shortened for a test, and in development only', () => {
+    const KEY_TIMES = JSON.stringify(times)
+    expect(parseConfig({ ...DEVELOPMENT, KEY_TIMES }, '', 'development').keys.times).toEqual(times)
+    expect(problemsOf({ ...PRODUCTION, KEY_TIMES })).toEqual(['KEY_TIMES: is for development'])
+  })
+
+  test.each(['{}', 'x', 'null', '[]', JSON.stringify({ ...times, renew: 0 }), JSON.stringify({ ...times, more: 1 })])(
+    'but not as %s',
+    (text) => {
+      expect(problemsOf({ ...DEVELOPMENT, KEY_TIMES: text }, 'development')).toEqual([
+        'KEY_TIMES: is not JSON with the times of keys',
+      ])
+    },
+  )
+})
+
+test('signing alone is configured by the same variables, or not at all', () => {
+  for (const [env, mode] of [
+    [PRODUCTION, 'production'],
+    [DEVELOPMENT, 'development'],
+  ] as const)
+    expect(parseKeySettings(env)).toEqual(parseConfig(env, '', mode).keys)
+  for (const broken of [{}, { ...PRODUCTION, SIGNING_KEY: 'x' }, { ...DEVELOPMENT, MODE: 'production' }])
+    expect(parseKeySettings(broken)).toBeNull()
 })
 
 test('T-12: an endpoint for KMS is https', () => {

@@ -2,12 +2,16 @@ import { createExecutionContext, reset, runInDurableObject, waitOnExecutionConte
 import { env } from 'cloudflare:workers'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { DemoCluster } from '../../worker/demo/demo_cluster.ts'
-import { exchangeRequest, newKeyState } from './issuer.ts'
+import { parseKeySettings } from '../../worker/key_settings.ts'
+import { exchangeRequest, newPolicyState } from './issuer.ts'
+import { KeyWorld } from './key_world.ts'
 
 const ISSUER = 'http://localhost:8787'
 const VARIABLES = { MODE: 'development', ISSUER, TRUST_DOMAIN: 'example.org', SIGNING_KEY: 'local:dev' }
 
 beforeEach(() => {
+  const keys = new KeyWorld([], {}, env.KEY_STATE.idFromName('keys'))
+  keys.settings = parseKeySettings(VARIABLES)
   vi.spyOn(console, 'log').mockImplementation(() => {})
 })
 afterEach(async () => {
@@ -19,7 +23,7 @@ afterEach(async () => {
 async function development(variables: object) {
   vi.resetModules()
   const { default: worker } = await import('../../worker/development.ts')
-  const object = newKeyState()
+  const object = newPolicyState()
   const inDemoCluster = <T>(run: (cluster: DemoCluster) => Promise<T>) =>
     runInDurableObject(object, (_, state) => run(new DemoCluster(state, env)))
   const demo = {

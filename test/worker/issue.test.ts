@@ -1,4 +1,4 @@
-import { beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { SigningError, type SigningErrorCode } from '../../keys/signer.ts'
 import { Decision } from '../../worker/audit.ts'
 import { type IssueDeps, issue } from '../../worker/issue.ts'
@@ -11,6 +11,7 @@ import type { KeyRing } from '../../worker/state/key_ring.ts'
 import type { PolicyRing } from '../../worker/state/policy_ring.ts'
 import { NOW } from '../support/clock.ts'
 import { FakeCluster, POD } from '../support/cluster.ts'
+import { KmsStub, kmsError } from '../support/kms_stub.ts'
 import { attestation, ISSUER, registration, TRUST_DOMAIN } from '../support/policy.ts'
 import { findPieceOf } from '../support/tokens.ts'
 import { TestIssuer } from './issuer.ts'
@@ -227,5 +228,70 @@ describe('T-6, 12.7: an SVID of ours is never a subject token', () => {
     const { svid } = await run(by, await east.token(), ['a'])
     for (const audience of ['a', 'b', 'spiffe-edge-2'])
       expect(await refusal(by, svid, [audience])).toMatchObject({ reason: 'token_issuer' })
+  })
+})
+
+describe('KM-9: identical requests that are under way at the same time', () => {
+  let kms: KmsStub
+  beforeEach(() => {
+    kms = new KmsStub()
+    vi.stubGlobal('fetch', kms.fetch)
+  })
+  afterEach(() => {
+    vi.unstubAllGlobals()
+  })
+
+  /** An issuer whose key is in KMS, ready to sign. */
+  async function signingInKms(spec: object = {}): Promise<TestIssuer> {
+    const arn = await kms.createKey('ECC_NIST_P256')
+    const { accessKeyId, secretAccessKey } = kms.access.credentials
+    const by = issuer(spec, {
+      SIGNING_KEY: `awskms:${arn}`,
+      AWS_REGION: kms.access.region,
+      AWS_ACCESS_KEY_ID: accessKeyId,
+      AWS_SECRET_ACCESS_KEY: secretAccessKey,
+      AWS_ENDPOINT_URL_KMS: kms.access.endpoint ?? '',
+    })
+    await by.publishedJwks()
+    kms.requests.length = 0
+    return by
+  }
+
+  test('share one signature, one token and its one id, and each has a line of its own', async () => {
+    const by = await signingInKms()
+    const token = await east.token()
+    const answers = await Promise.all(Array.from({ length: 5 }, () => by.exchange(token)))
+    const bodies = (await Promise.all(answers.map((answer) => answer.json()))) as { access_token: string }[]
+    expect(new Set(bodies.map(({ access_token }) => access_token)).size).toBe(1)
+    expect(kms.requests.map(({ operation }) => operation)).toEqual(['Sign'])
+    const { claims } = await by.read(bodies[0]?.access_token ?? '')
+    const lines = by.book.decisions
+    expect([lines.length, new Set(lines.map(({ id }) => id)).size]).toEqual([5, 5])
+    expect(lines.map(({ id, jti }) => jti ?? id)).toEqual(Array(5).fill(claims.jti))
+  })
+
+  test('are those of one token under the same terms, and no others', async () => {
+    const by = await signingInKms({ audiences: ['k8s', 'vault'] })
+    const [one, other] = await Promise.all([east.token(), east.token({ claims: { jti: 'another' } })])
+    const requests = [
+      by.exchange(one, { audience: 'k8s' }),
+      by.exchange(one, { audience: 'vault' }),
+      by.exchange(other, { audience: 'k8s' }),
+    ]
+    const bodies = await Promise.all((await Promise.all(requests)).map((answer) => answer.json()))
+    expect(new Set(bodies.map((body) => (body as { access_token: string }).access_token)).size).toBe(3)
+    expect(kms.requests).toHaveLength(3)
+  })
+
+  test('share a failure too, and the next request is a new one', async () => {
+    const by = await signingInKms()
+    const token = await east.token()
+    kms.trouble = async () => kmsError('AccessDeniedException')
+    const statuses = await Promise.all(Array.from({ length: 3 }, async () => (await by.exchange(token)).status))
+    expect([statuses, kms.requests.length]).toEqual([[503, 503, 503], 1])
+    kms.trouble = null
+    expect((await by.exchange(token)).status).toBe(200)
+    const again = await by.exchange(token)
+    expect([again.status, kms.requests.length]).toEqual([200, 3])
   })
 })

@@ -9,6 +9,7 @@ import { parseJwt } from '../../worker/jwt.ts'
 import { createDeps } from '../../worker/service.ts'
 import { Clock } from '../support/clock.ts'
 import { ISSUER, manifest, TRUST_DOMAIN } from '../support/policy.ts'
+import { KeyWorld } from './key_world.ts'
 
 export const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange'
 export const JWT_TYPE = 'urn:ietf:params:oauth:token-type:jwt'
@@ -46,16 +47,7 @@ export class Background {
   }
 }
 
-let issuers = 0
-
-/** A storage for keys that no other test has. */
-export function newKeyState() {
-  issuers++
-  const name = `test-${issuers}-${crypto.randomUUID()}`
-  return env.KEY_STATE.getByName(name)
-}
-
-/** The same for what administrators apply. */
+/** A storage for what administrators apply that no other test has. */
 export function newPolicyState() {
   return env.POLICY_STATE.getByName(`test-${crypto.randomUUID()}`)
 }
@@ -69,6 +61,7 @@ export class TestIssuer {
   readonly background = new Background()
   readonly deps: AppDeps
   readonly app: App
+  readonly keys: KeyWorld
 
   /** @param variables laid over those of an issuer in development with one local key */
   constructor(objects: readonly object[], variables: object = {}, deps: Partial<AppDeps> = {}) {
@@ -81,7 +74,10 @@ export class TestIssuer {
       ...variables,
     }
     const config = parseConfig(environment, manifest(...objects), 'development')
-    const keyState = newKeyState()
+    const { kms, wrapping, times } = config.keys
+    this.keys = new KeyWorld([], { kms, wrapping, times, clock })
+    this.keys.settings = config.keys
+    const { stub: keyState } = this.keys
     const policyState = newPolicyState()
     this.deps = {
       ...createDeps(config, {

@@ -3,15 +3,19 @@ import { env } from 'cloudflare:workers'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { ConfigError, parseConfig } from '../../worker/config.ts'
 import deployed from '../../worker/index.ts'
+import { parseKeySettings } from '../../worker/key_settings.ts'
 import { createService } from '../../worker/service.ts'
 import { FakeCluster } from '../support/cluster.ts'
 import { ISSUER, manifest, registration } from '../support/policy.ts'
 import { exchangeRequest } from './issuer.ts'
+import { KeyWorld } from './key_world.ts'
 
 const VARIABLES = { MODE: 'development', ISSUER, TRUST_DOMAIN: 'example.org', SIGNING_KEY: 'local:first' }
 
 let lines: string[]
 beforeEach(() => {
+  const keys = new KeyWorld([], {}, env.KEY_STATE.idFromName('keys'))
+  keys.settings = parseKeySettings(VARIABLES)
   lines = []
   vi.spyOn(console, 'log').mockImplementation((line: string) => {
     lines.push(line)

@@ -10,6 +10,7 @@
 import { stringify } from 'yaml'
 import type { Cluster } from '../policy/cluster.ts'
 import type { TrustDomain } from '../spiffe/id.ts'
+import { CANARY_USERNAME, canaryId } from './canary.ts'
 import { reviewerAudience, reviewerId, reviewerUsername, reviewsItself } from './reviewer.ts'
 
 export const API_VERSIONS = ['v1', 'v1beta1'] as const
@@ -83,8 +84,9 @@ function trustDomainRule(trustDomain: TrustDomain) {
 /**
  * `…/ns/<ns>/sa/<sa>` becomes `spiffe:serviceaccount:<ns>:<sa>` in the groups `spiffe:serviceaccounts` and
  * `spiffe:serviceaccounts:<ns>`, and the same with `cluster:<cluster>:` in it for IDs that name a cluster. An ID of any
- * other shape gets an empty username, which the API server refuses (T-2). The one exception is the worker itself, at the
- * one cluster where it reviews tokens: it is `spiffe:spiffe-edge:reviewer:<cluster>`, in no group.
+ * other shape gets an empty username, which the API server refuses (T-2). The exceptions are the worker itself, at the
+ * one cluster where it reviews tokens: `spiffe:spiffe-edge:reviewer:<cluster>`; and what shows that a key is dead (T-21):
+ * `spiffe:spiffe-edge:canary`. Neither is in any group.
  */
 function serviceAccountMappings(trustDomain: TrustDomain, cluster: Cluster) {
   const prefix = `^spiffe://${trustDomain.name.replaceAll('.', '[.]')}`
@@ -93,13 +95,15 @@ function serviceAccountMappings(trustDomain: TrustDomain, cluster: Cluster) {
   const clustered = `claims.sub.matches('${prefix}/cluster/[a-z0-9-]+${serviceAccount}')`
   // `spiffe:`, ``, the trust domain and `ns` or `cluster` come before.
   const part = (index: number) => `claims.sub.split('/')[${index}]`
-  const reviewer = reviewsItself(cluster)
-    ? `claims.sub == '${reviewerId(trustDomain, cluster.name)}' ? '${reviewerUsername(cluster.name)}' : `
-    : ''
+  const own = [
+    ...(reviewsItself(cluster) ? [[reviewerId(trustDomain, cluster.name), reviewerUsername(cluster.name)]] : []),
+    [canaryId(trustDomain), CANARY_USERNAME],
+  ]
+  const ourselves = own.map(([id, username]) => `claims.sub == '${id}' ? '${username}' : `).join('')
   return {
     username: {
       expression:
-        `${reviewer}${plain} ? 'spiffe:serviceaccount:' + ${part(4)} + ':' + ${part(6)} : ` +
+        `${ourselves}${plain} ? 'spiffe:serviceaccount:' + ${part(4)} + ':' + ${part(6)} : ` +
         `${clustered} ? 'spiffe:cluster:' + ${part(4)} + ':serviceaccount:' + ${part(6)} + ':' + ${part(8)} : ''`,
     },
     groups: {

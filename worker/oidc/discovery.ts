@@ -12,6 +12,9 @@ export const PATHS = {
   nodeAttestation: '/attest/k8s_psat',
   adminObjects: '/admin/v1/objects',
   adminApply: '/admin/v1/apply',
+  adminKeys: '/admin/v1/keys',
+  adminRotate: '/admin/v1/keys/rotate',
+  adminRevoke: '/admin/v1/keys/revoke',
   adminRevocations: '/admin/v1/clusters/:cluster/revocations',
 } as const
 

@@ -13,12 +13,15 @@ export interface PublicDocument {
   readonly body: Uint8Array
   readonly headers: Headers
   readonly etag: string
+  /** Of the body, in hexadecimal. */
+  readonly sha256: string
 }
 
 /** @param text JSON; its SHA-256 becomes the ETag, so equal documents have equal ones everywhere */
 export async function publicDocument(text: string): Promise<PublicDocument> {
   const body = encoder.encode(text)
-  const etag = `"sha256:${new Uint8Array(await crypto.subtle.digest('SHA-256', body)).toHex()}"`
+  const sha256 = new Uint8Array(await crypto.subtle.digest('SHA-256', body)).toHex()
+  const etag = `"sha256:${sha256}"`
   const headers = new Headers({
     // The JWKS too: not every relying party knows application/jwk-set+json.
     'content-type': 'application/json',
@@ -27,7 +30,7 @@ export async function publicDocument(text: string): Promise<PublicDocument> {
     'access-control-allow-origin': '*',
     'x-content-type-options': 'nosniff',
   })
-  return { body, headers, etag }
+  return { body, headers, etag, sha256 }
 }
 
 /**

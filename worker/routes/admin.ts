@@ -67,10 +67,11 @@ export async function getRevocations(request: Request, cluster: string, deps: Ad
 /**
  * @param revocationsOf the cluster whose revocations are asked for; null for whatever else there is to ask for
  * @returns the administrator's name
+ * @throws Refusal `admin_none`, `admin_token`, `admin_limited`
  */
-async function authenticate(
+export async function authenticate(
   request: Request,
-  { administrators, now, log }: AdminDeps,
+  { administrators, now, log }: Pick<AdminDeps, 'administrators' | 'now' | 'log'>,
   revocationsOf: string | null = null,
 ): Promise<string> {
   const [, token] = /^Bearer ([A-Za-z0-9._~+/-]+=*)$/i.exec(request.headers.get('authorization') ?? '') ?? []

@@ -1,33 +1,27 @@
 /** An isolate's own copy of the signing keys: what it publishes and what it signs with come out of the same load. */
 
-import type { AlgorithmName } from '../../keys/algorithms.ts'
+import { ALGORITHMS, type AlgorithmName } from '../../keys/algorithms.ts'
 import { renderJwks } from '../../keys/jwks.ts'
-import type { KeyReference } from '../../keys/key_reference.ts'
-import { type KmsAccess, kmsSigner } from '../../keys/kms.ts'
-import { localSigner } from '../../keys/local.ts'
+import { takeKmsUsage } from '../../keys/kms_client.ts'
 import { type PublicJwk, type Signer, SigningError, type SigningErrorCode } from '../../keys/signer.ts'
 import type { Log } from '../audit.ts'
+import type { KeySettings } from '../key_settings.ts'
+import { publishingLease } from '../key_times.ts'
 import { renderDiscovery } from '../oidc/discovery.ts'
 import { type PublicDocument, publicDocument } from '../oidc/public_document.ts'
 import { Refusal } from '../refusal.ts'
 import { settledOrLate } from '../shared_call.ts'
-import { type Announcement, type KeyState, type ListedKey, SIGNING_LEASE_SECONDS } from './key_state.ts'
+import { keptSigner } from './kept_signer.ts'
+import type { KeyProblem, KeyReading, KeyState, StoredKey } from './key_state.ts'
 import { type Leased, LeasedCopy, STATE_RETRY_AFTER_SECONDS, STATE_TIMEOUT_MS } from './leased_copy.ts'
-import type { Stamp } from './stamp.ts'
 
-/** How old a copy may be before it is renewed, in the background. Isolates with another list than ours show by then. */
-const RENEW_SECONDS = 60
-/** The same while a listed key is missing, or after a renewal that failed. */
+/** When a copy is renewed while a listed key is missing, or after a renewal that failed. */
 const RETRY_SECONDS = 10
-/** A copy that is older is not published either. Until then verifiers are better off with it than without. */
-const PUBLISHING_LEASE_SECONDS = 86_400
 
 /** What the outside world is to this module. */
 export interface KeyRingDeps {
-  readonly stamp: Stamp
-  readonly references: readonly KeyReference[]
-  readonly kms: KmsAccess | null
-  keyState(): Pick<DurableObjectStub<KeyState>, 'announce'>
+  readonly settings: KeySettings
+  keyState(): Pick<DurableObjectStub<KeyState>, 'read'>
   now(): number
   waitUntil(promise: Promise<unknown>): void
   log: Log
@@ -39,15 +33,12 @@ export interface PublishedDocuments {
   readonly jwks: PublicDocument
 }
 
-/** A listed key: the means to sign with it, or why there are none. */
-interface SigningKey {
-  /** null where even that is not known yet. */
-  readonly alg: AlgorithmName | null
-  readonly signer: Signer | SigningErrorCode
-}
-
 interface Snapshot extends Leased {
-  readonly signingKeys: readonly SigningKey[]
+  readonly keys: readonly StoredKey[]
+  /** What signs, for each algorithm: the means to do so, or why there are none. */
+  readonly signers: ReadonlyMap<AlgorithmName, Signer | SigningErrorCode>
+  readonly defaultAlg: AlgorithmName | null
+  readonly problems: readonly KeyProblem[]
   /** null while there is no key at all. */
   readonly published: PublishedDocuments | null
 }
@@ -55,15 +46,17 @@ interface Snapshot extends Leased {
 export class KeyRing {
   readonly #deps: KeyRingDeps
   readonly #copy: LeasedCopy<Snapshot>
+  readonly #publishingLease: number
 
   constructor(deps: KeyRingDeps) {
+    const { times } = deps.settings
     this.#deps = deps
+    this.#publishingLease = publishingLease(times)
     this.#copy = new LeasedCopy({
       ...deps,
       ask: () => this.#ask(),
-      renewAfter: ({ signingKeys }) =>
-        signingKeys.every(({ signer }) => typeof signer !== 'string') ? RENEW_SECONDS : RETRY_SECONDS,
-      retrySeconds: RETRY_SECONDS,
+      renewAfter: ({ problems }) => (problems.length === 0 ? times.renew : Math.min(times.renew, RETRY_SECONDS)),
+      retrySeconds: Math.min(times.renew, RETRY_SECONDS),
       unavailable: (detail) => unavailable(`key state: ${detail}`),
       notRenewed: 'keys_not_renewed',
     })
@@ -74,9 +67,7 @@ export class KeyRing {
    * @throws Refusal `keys_unavailable` if there is nothing
    */
   async published(): Promise<PublishedDocuments> {
-    const { published } = await this.#copy.current(PUBLISHING_LEASE_SECONDS)
-    if (!published) throw unavailable('no signing key has been announced yet')
-    return published
+    return documents(await this.#copy.current(this.#publishingLease))
   }
 
   /** What {@link published} would give, where there is nothing to wait for; else null. */
@@ -85,68 +76,117 @@ export class KeyRing {
   }
 
   /**
-   * @param alg null for whatever the first key makes
-   * @returns the signer of the first listed key that makes `alg`. If that key cannot sign, no other takes its place.
+   * Asks the state now.
+   *
+   * @returns what is to be published from this moment on
+   * @throws Refusal `keys_unavailable`
+   */
+  async renew(): Promise<PublishedDocuments> {
+    return documents(await this.#copy.renew())
+  }
+
+  /**
+   * @param alg null for the default
+   * @returns what signs with that algorithm. If that key cannot sign, no other takes its place.
    * @throws Refusal `keys_unavailable` or `signing_unavailable`
    */
   async signer(alg: AlgorithmName | null): Promise<Signer> {
-    const { signingKeys } = await this.#copy.current(SIGNING_LEASE_SECONDS)
-    const first = signingKeys.find((key) => alg === null || key.alg === null || key.alg === alg)
-    const signer = first?.signer ?? 'key_mismatch'
-    if (typeof signer === 'string') throw new Refusal('signing_unavailable', signer, STATE_RETRY_AFTER_SECONDS)
+    const { signers, defaultAlg, keys, problems } = await this.#copy.current(this.#deps.settings.times.signingLease)
+    const wanted = alg ?? defaultAlg
+    const signer =
+      (wanted && signers.get(wanted)) ??
+      (keys.some(({ publicJwk }) => publicJwk.alg === wanted)
+        ? 'not_safe_yet'
+        : (problems.find(({ entry }) => this.#mayMake(entry, wanted))?.reason ?? 'key_mismatch'))
+    if (typeof signer === 'string') throw cannotSign(signer)
     return signer
   }
 
-  async #ask(): Promise<Snapshot> {
-    const { stamp, references, kms, keyState, now } = this.#deps
-    const askedAt = now()
-    const asking: Promise<Announcement> = keyState().announce(stamp, references, kms, askedAt)
-    const outcome = await settledOrLate(asking, STATE_TIMEOUT_MS)
-    if (!outcome) throw unavailable('key state: no answer')
-    const announcement = outcome.value
-    if (announcement.stamp === 'foreign')
-      throw unavailable(`the storage belongs to another ${announcement.field}: give this worker a storage of its own`)
-    return this.#open(announcement, askedAt)
+  /**
+   * @returns a signer with a published key, whether or not it is its turn: for what is to show that a key is dead
+   * @throws Refusal `keys_unavailable` or `signing_unavailable`
+   */
+  async signerOf(kid: string): Promise<Signer | null> {
+    const { keys } = await this.#copy.renew()
+    const key = keys.find(({ publicJwk }) => publicJwk.kid === kid)
+    if (!key) return null
+    const signer = await this.#signer(key)
+    if (typeof signer === 'string') throw cannotSign(signer)
+    return signer
   }
 
-  async #open({ listed, withdrawn }: Extract<Announcement, { stamp: 'ours' }>, askedAt: number): Promise<Snapshot> {
-    const { references, log } = this.#deps
-    const signingKeys = await Promise.all(
-      listed.map(async (entry, index) => ({
-        alg: entry.key?.publicJwk.alg ?? references[index]?.alg ?? null,
-        signer: await this.#signer(entry),
-      })),
+  #mayMake(entry: number, alg: AlgorithmName | null): boolean {
+    const own = this.#deps.settings.sources[entry - 1]?.alg ?? null
+    return alg === null || own === null || own === alg
+  }
+
+  async #ask(): Promise<Snapshot> {
+    const { settings, keyState, now } = this.#deps
+    const askedAt = now()
+    const usage = settings.kms && takeKmsUsage(settings.kms)
+    const asking = keyState().read(settings.stamp, usage) as unknown as Promise<KeyReading>
+    const outcome = await settledOrLate(asking, STATE_TIMEOUT_MS)
+    if (!outcome) throw unavailable('key state: no answer')
+    const reading = outcome.value
+    if (reading.stamp === 'unconfigured') throw unavailable('the key state has another configuration')
+    if (reading.stamp === 'foreign')
+      throw unavailable(`the storage belongs to another ${reading.field}: give this worker a storage of its own`)
+    return this.#open(reading, askedAt)
+  }
+
+  async #open(
+    { keys, defaultAlg, problems }: Extract<KeyReading, { stamp: 'ours' }>,
+    askedAt: number,
+  ): Promise<Snapshot> {
+    for (const { entry, reason } of problems)
+      this.#deps.log({ event: 'signing_key_failed', variable: 'SIGNING_KEY', entry, reason })
+    const active = keys.filter(({ phase }) => phase === 'active')
+    const signers = await Promise.all(
+      active.map(async (key) => [key.publicJwk.alg, this.#known(key) ?? (await this.#signer(key))] as const),
     )
-    for (const [index, { signer }] of signingKeys.entries())
-      if (typeof signer === 'string')
-        log({ event: 'signing_key_failed', variable: 'SIGNING_KEY', entry: index + 1, reason: signer })
-    const present = [...listed.map(({ key }) => key), ...withdrawn].filter((key) => key !== null)
     return {
-      signingKeys,
-      published: present.length === 0 ? null : await this.#publish(present.map(({ publicJwk }) => publicJwk)),
+      keys,
+      signers: new Map(signers),
+      defaultAlg,
+      problems,
+      published: keys.length === 0 ? null : await this.#publish(keys.map(({ publicJwk }) => publicJwk)),
       askedAt,
     }
   }
 
+  /** A wrapped key is unwrapped once: each time is a call to what it is wrapped with. */
+  #known({ publicJwk: { kid, alg }, failed }: StoredKey): Signer | null {
+    const signer = this.#copy.latest?.signers.get(alg)
+    return failed === null && typeof signer === 'object' && signer.publicJwk.kid === kid ? signer : null
+  }
+
   async #publish(keys: readonly PublicJwk[]): Promise<PublishedDocuments> {
-    const algorithms = [...new Set(keys.map(({ alg }) => alg))]
+    const present = new Set(keys.map(({ alg }) => alg))
+    const algorithms = (Object.keys(ALGORITHMS) as AlgorithmName[]).filter((alg) => present.has(alg))
     return {
-      discovery: await publicDocument(renderDiscovery(this.#deps.stamp.issuer, algorithms)),
+      discovery: await publicDocument(renderDiscovery(this.#deps.settings.stamp.issuer, algorithms)),
       jwks: await publicDocument(renderJwks(keys)),
     }
   }
 
-  async #signer({ key, failed }: ListedKey): Promise<Signer | SigningErrorCode> {
-    if (failed !== null) return failed
+  async #signer(key: StoredKey): Promise<Signer | SigningErrorCode> {
+    if (key.failed !== null) return key.failed
     try {
-      if (key?.privateJwk) return await localSigner(key.publicJwk, key.privateJwk)
-      if (key?.arn && this.#deps.kms) return await kmsSigner(this.#deps.kms, key.arn, key.publicJwk)
-      return 'denied'
+      return await keptSigner(key, this.#deps.settings)
     } catch (error) {
       if (error instanceof SigningError) return error.code
       throw error
     }
   }
+}
+
+function documents({ published }: Snapshot): PublishedDocuments {
+  if (!published) throw unavailable('no signing key has been announced yet')
+  return published
+}
+
+function cannotSign(code: SigningErrorCode): Refusal {
+  return new Refusal('signing_unavailable', code, STATE_RETRY_AFTER_SECONDS)
 }
 
 function unavailable(detail: string): Refusal {

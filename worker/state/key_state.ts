@@ -1,216 +1,550 @@
 /**
- * The one place that remembers the signing keys: which were announced, with what public half, from where. Documents are
- * built from this alone, so a key whose keeper is gone stays published until its last token has expired (T-15).
+ * The one place that remembers the signing keys: which there are, with what public half, where their private halves are,
+ * and which of them signs. Documents are built from this alone, so a key whose keeper is gone stays published until its
+ * last token has expired (T-15). When what happens to a key is `keys/rotation.ts`; here it is made to happen.
+ *
+ * What costs a call to a keeper is done in the background, one round at a time, by an alarm or by whoever asks. Each call
+ * that changes something outside is recorded before it is made and again when it is known to have worked, so that the
+ * object may end between any two steps.
  */
 
 import { DurableObject } from 'cloudflare:workers'
+import type { AlgorithmName } from '../../keys/algorithms.ts'
 import { formatKeyReference, type KeyReference } from '../../keys/key_reference.ts'
 import { announceKmsKey, type KmsAccess } from '../../keys/kms.ts'
+import { type KmsUsage, takeKmsUsage } from '../../keys/kms_client.ts'
+import { createKmsKey, findCreatedKmsKeys, scheduleKmsKeyDeletion } from '../../keys/kms_keys.ts'
 import { generateLocalKey } from '../../keys/local.ts'
-import { type PublicJwk, SigningError, type SigningErrorCode } from '../../keys/signer.ts'
-import { MAX_JWT_SVID_TTL_SECONDS } from '../spiffe/jwt_svid.ts'
-import { compareStamp, type Stamp } from './stamp.ts'
+import {
+  type Advanced,
+  advance,
+  defaultAlgorithm,
+  type Phase,
+  type RotatingKey,
+  replacedAt,
+  type Source,
+  safeToSignAt,
+  waiting,
+} from '../../keys/rotation.ts'
+import { SigningError, type SigningErrorCode } from '../../keys/signer.ts'
+import { wrapPrivateKey } from '../../keys/wrapped.ts'
+import { openWrappingKeys } from '../../keys/wrapping_keys.ts'
+import { type KeySettings, parseKeySettings, type Stamp } from '../key_settings.ts'
+import { rotationTimes } from '../key_times.ts'
+import { type KeptKey, keptSigner, wrapContext } from './kept_signer.ts'
+import { KeyStore, type KmsHour, type KnownKey, type RevokedKey } from './key_store.ts'
+import { compareStamp } from './stamp.ts'
 
-export interface StoredKey {
-  readonly publicJwk: PublicJwk
-  /** Where the private half is: an ARN to sign by, or the key itself. */
-  readonly arn: string | null
-  readonly privateJwk: JsonWebKey | null
-  /** Seconds since the epoch until which a key that is no longer listed stays published; null while it is listed. */
-  readonly publishedUntil: number | null
-}
-
-/** A key as the operator lists it: what is pinned of it, and why it may not sign. At least one of them is not null. */
-export interface ListedKey {
-  readonly key: StoredKey | null
+/** What signing with a published key takes, besides access to its keeper. */
+export interface StoredKey extends KeptKey {
+  readonly phase: Exclude<Phase, 'announced'>
+  /** Why it may not sign. */
   readonly failed: SigningErrorCode | null
 }
 
-/** How the listed keys stand, in the operator's order, and which others are still published. */
-export type Announcement =
+/** An entry of the operator's list that has no key, or none that may sign. */
+export interface KeyProblem {
+  /** From 1. */
+  readonly entry: number
+  readonly reason: SigningErrorCode
+}
+
+/** What an isolate signs with and publishes. */
+export type KeyReading =
   | { readonly stamp: 'foreign'; readonly field: keyof Stamp }
+  /** The environment of the state itself can't be read: the log of the isolates says what is wrong. */
+  | { readonly stamp: 'unconfigured' }
   | {
       readonly stamp: 'ours'
-      readonly listed: readonly ListedKey[]
-      readonly withdrawn: readonly StoredKey[]
+      /** All that are published, by `kid`. */
+      readonly keys: readonly StoredKey[]
+      /** null while nothing signs. */
+      readonly defaultAlg: AlgorithmName | null
+      readonly problems: readonly KeyProblem[]
     }
 
-/** How long an isolate signs with what it knows of the keys when it cannot ask any more (T-17). */
-export const SIGNING_LEASE_SECONDS = 240
-/** Verifiers' clocks differ. */
-const CLOCK_SKEW_SECONDS = 60
-/** Until then an isolate that has not heard of it may have signed with a withdrawn key, and that token may be alive. */
-const PUBLISHED_AFTER_WITHDRAWAL_SECONDS = SIGNING_LEASE_SECONDS + MAX_JWT_SVID_TTL_SECONDS + CLOCK_SKEW_SECONDS
+/** A key as an administrator sees it. */
+export interface KeyStatus {
+  readonly kid: string
+  readonly alg: AlgorithmName
+  readonly keeper: KeyReference['keeper']
+  /** Whether the worker has made it, and replaces it by itself. */
+  readonly made: boolean
+  /** In the operator's list, from 1; null where it is listed no more. */
+  readonly entry: number | null
+  readonly phase: Phase
+  /** When the phase began. All times are seconds since the epoch. */
+  readonly since: number
+  readonly publishedAt: number | null
+  /** From when on signing with a published key is safe. */
+  readonly safeAt: number | null
+  /** When an active key that we have made makes room for its successor. */
+  readonly dueAt: number | null
+  /** When a retiring key leaves. */
+  readonly goneAt: number | null
+  readonly failed: SigningErrorCode | null
+}
+
+export interface KeyReport {
+  readonly now: number
+  readonly signingLeaseSeconds: number
+  readonly defaultAlg: AlgorithmName | null
+  readonly keys: readonly KeyStatus[]
+  readonly problems: readonly KeyProblem[]
+  /** Ids of creations in KMS of which nobody knows whether there is a key: look for the tag `spiffe-edge:creation`. */
+  readonly orphans: readonly string[]
+  readonly revoked: readonly RevokedKey[]
+  /** Newest first; null where nothing is kept in KMS. */
+  readonly kms: { readonly hours: readonly KmsHour[] } | null
+}
+
+export type RotateOutcome =
+  | { readonly outcome: 'rotated' }
+  | { readonly outcome: 'not_safe_yet'; readonly safeAt: number }
+  | { readonly outcome: 'no_successor' }
+
+export interface Revocation extends RevokedKey {
+  /** After it no isolate signs with the key any more. */
+  readonly signingStopsAt: number
+}
 
 /** How often a key is compared with what its name stands for at its keeper: often enough to notice a moved alias the same hour. */
 const COMPARE_SECONDS = 600
-/** The same while the keeper is silent, or its answer does not match. */
-const COMPARE_AGAIN_SECONDS = 10
+/** When a keeper is asked again that was silent, refused, or gave something else than what is pinned. */
+const RETRY_SECONDS = 10
+/** For KMS to tell others of a key that it has created. After it, a key that is not found was not created. */
+const CREATION_KNOWN_SECONDS = 900
+/** How often a look-up is tried again that has failed for so long. */
+const ORPHAN_RETRY_SECONDS = 3600
+/** As long as nobody knows whether these are keys, no more are made. */
+const MAX_ORPHANS = 3
+const CREATION_TAG = 'spiffe-edge:creation'
+const TRUST_DOMAIN_TAG = 'spiffe-edge:trust-domain'
 
-/** What a keeper says of a key. */
-interface Announced {
-  readonly publicJwk: PublicJwk
-  readonly arn: string | null
-  readonly privateJwk: JsonWebKey | null
+/** Something to do that takes a call. */
+interface Task {
+  readonly name: string
+  /** Not before. */
+  readonly at: number
+  run(): Promise<void>
 }
 
-interface Row extends Record<string, SqlStorageValue> {
-  name: string
-  public_jwk: string
-  arn: string | null
-  private_jwk: string | null
-  withdrawn_at: number | null
-}
+export class KeyState extends DurableObject<Env> {
+  readonly #store = new KeyStore(this.ctx.storage)
+  /** When each task that went wrong, or that is done from time to time, is to be done again; in seconds since the epoch. */
+  readonly #again = new Map<string, number>()
+  /** Why each entry of the list has no key. What is in memory only is found out again. */
+  readonly #failures = new Map<string, SigningErrorCode>()
+  #settings: KeySettings | null = null
+  #round: Promise<void> | null = null
 
-export class KeyState extends DurableObject {
-  readonly #sql = this.ctx.storage.sql
-  /** When each key is next to be compared with its keeper, in seconds since the epoch. */
-  readonly #compareAt = new Map<string, number>()
+  /** What the environment says; null where that can't be read. */
+  protected settings(): KeySettings | null {
+    this.#settings ??= parseKeySettings(this.env)
+    return this.#settings
+  }
 
-  constructor(ctx: DurableObjectState, env: Env) {
-    super(ctx, env)
-    this.#sql.exec(`
-      create table if not exists signing_key (
-        kid          text primary key,
-        name         text not null unique,  -- as the operator lists it
-        public_jwk   text not null,
-        arn          text,                  -- where a KMS key is signed with
-        private_jwk  text,                  -- a local key itself, in the clear: development only
-        withdrawn_at integer                -- seconds since the epoch, when it was first seen to be listed no more
-      );
-      -- Names that turned out to stand for another key. A keeper that falls silent afterwards takes nothing of that back.
-      create table if not exists mismatch (name text primary key);`)
+  /** Seconds since the epoch. */
+  protected now(): number {
+    return Math.floor(Date.now() / 1000)
   }
 
   /**
-   * Makes sure that every listed key is known: a new one is created or fetched from its keeper and pinned. A known one is
-   * compared with its pin from time to time, in the background, so that no keeper holds up what is published. Keys that
-   * are listed no more are withdrawn, and forgotten when their last token is over.
-   *
-   * @param now seconds since the epoch
-   * @returns how the keys stand. A key that cannot be announced is a failure of its own and hinders no other.
+   * @param stamp what the asker is
+   * @param usage what the asker has had KMS do since it last asked
+   * @returns what to sign with and to publish. A keeper that is slow holds up an issuer that has never signed, and else who
+   *   is the first to ask after a key has been listed.
    */
-  async announce(
-    stamp: Stamp,
-    references: readonly KeyReference[],
-    kms: KmsAccess | null,
-    now: number,
-  ): Promise<Announcement> {
-    const foreign = compareStamp(this.#sql, stamp)
+  async read(stamp: Stamp, usage: KmsUsage | null = null): Promise<KeyReading> {
+    const settings = this.settings()
+    if (!settings) return { stamp: 'unconfigured' }
+    const foreign = compareStamp(this.ctx.storage.sql, stamp) ?? compareStamp(this.ctx.storage.sql, settings.stamp)
     if (foreign) return { stamp: 'foreign', field: foreign }
-    // The keepers are asked all at once. What they answer is pinned in the operator's order, so that is decided by nobody else.
-    const answers = await Promise.all(
-      references.map((reference) => (this.#row(formatKeyReference(reference)) ? null : this.#ask(reference, kms))),
-    )
-    // From here on nothing waits, so no other announcement can come between.
-    this.#withdraw(references.map(formatKeyReference), now)
-    const listed = references.map((reference, index) => this.#settle(reference, answers[index] ?? null, now))
-    this.ctx.waitUntil(Promise.all(references.map((reference) => this.#compare(reference, kms, now))))
-    const withdrawn = this.#rows('where withdrawn_at is not null order by withdrawn_at desc, kid').map(storedKey)
-    return { stamp: 'ours', listed, withdrawn }
+    if (usage) this.#store.count(usage, this.now())
+    this.#advance(settings)
+    const isNew = this.#tasks(settings).some(({ name }) => name.startsWith('announce ') && !this.#again.has(name))
+    const round = this.#work(settings)
+    if (isNew || this.#store.keys().every(({ life }) => life.activeAt === null)) await round
+    await this.#wake(settings)
+    return this.#reading(settings)
   }
 
-  #withdraw(names: readonly string[], now: number): void {
-    for (const { name, withdrawn_at } of this.#rows()) {
-      if (names.includes(name)) this.#sql.exec('update signing_key set withdrawn_at = null where name = ?', name)
-      else if (withdrawn_at === null)
-        this.#sql.exec('update signing_key set withdrawn_at = ? where name = ?', now, name)
+  override async alarm(): Promise<void> {
+    const settings = this.settings()
+    if (!settings || compareStamp(this.ctx.storage.sql, settings.stamp)) return
+    this.#advance(settings)
+    await this.#work(settings)
+    await this.#wake(settings)
+  }
+
+  /** @returns null where the state belongs to something else */
+  async report(stamp: Stamp): Promise<KeyReport | null> {
+    const settings = this.settings()
+    if (!settings || compareStamp(this.ctx.storage.sql, stamp)) return null
+    await this.read(stamp)
+    const now = this.now()
+    const times = rotationTimes(settings.times)
+    const reading = this.#reading(settings)
+    return {
+      now,
+      signingLeaseSeconds: settings.times.signingLease,
+      defaultAlg: reading.defaultAlg,
+      keys: this.#store.keys().map((known): KeyStatus => {
+        const key = known.life
+        const index = settings.sources.findIndex((source) => formatKeyReference(source) === key.source)
+        const made = settings.sources[index]?.key === null
+        return {
+          kid: key.kid,
+          alg: key.alg,
+          keeper: known.arn !== null ? 'awskms' : known.wrapped !== null ? 'wrapped' : 'local',
+          made,
+          entry: index < 0 ? null : index + 1,
+          phase: key.phase,
+          since: sinceWhen(key),
+          publishedAt: key.publishedAt,
+          safeAt: key.phase === 'published' ? safeToSignAt(key, times) : null,
+          dueAt: key.phase === 'active' && made ? replacedAt(key, times) : null,
+          goneAt: key.phase === 'retiring' ? (key.retiringAt ?? now) + times.publishAfter : null,
+          failed: failureOf(known),
+        }
+      }),
+      problems: reading.problems,
+      orphans: this.#store
+        .creations()
+        .filter(({ orphaned }) => orphaned)
+        .map(({ id }) => id),
+      revoked: this.#store.revoked().map(({ kid, revokedAt }) => ({ kid, revokedAt })),
+      kms: settings.kms && { hours: this.#store.kmsHours(now) },
     }
-    this.#sql.exec('delete from signing_key where withdrawn_at <= ?', now - PUBLISHED_AFTER_WITHDRAWAL_SECONDS)
-    this.#sql.exec('delete from mismatch where name not in (select name from signing_key)')
   }
 
-  async #ask(reference: KeyReference, kms: KmsAccess | null): Promise<Announced | SigningError> {
+  /**
+   * Lets the successor of a key that we have made sign now, instead of when it is due.
+   *
+   * @param alg null for the default one
+   */
+  async rotate(stamp: Stamp, alg: AlgorithmName | null): Promise<RotateOutcome> {
+    const settings = this.settings()
+    if (!settings || compareStamp(this.ctx.storage.sql, stamp)) return { outcome: 'no_successor' }
+    await this.read(stamp)
+    const keys = this.#lives()
+    const wanted = alg ?? defaultAlgorithm(keys, this.#sources(settings))
+    const current = keys.find((key) => key.alg === wanted && key.phase === 'active')
+    const next = current && waiting(current.source, keys)
+    if (!next || !settings.sources.some((source) => source.key === null && formatKeyReference(source) === next.source))
+      return { outcome: 'no_successor' }
+    const now = this.now()
+    const safeAt = safeToSignAt(next, rotationTimes(settings.times)) ?? now
+    if (safeAt > now) return { outcome: 'not_safe_yet', safeAt }
+    this.#store.replaceAt(current.kid, now)
+    this.#advance(settings)
+    this.ctx.waitUntil(this.#work(settings))
+    await this.#wake(settings)
+    return { outcome: 'rotated' }
+  }
+
+  /**
+   * Takes a key out of the JWKS at once and for ever. Where it signed, its successor does from now on, without waiting.
+   *
+   * @returns null where there is no such key, and never was
+   */
+  async revoke(stamp: Stamp, kid: string): Promise<Revocation | null> {
+    const settings = this.settings()
+    if (!settings || compareStamp(this.ctx.storage.sql, stamp)) return null
+    const key = this.#store.key(kid)
+    if (key) {
+      this.#store.revoke(key, this.now())
+      this.#advance(settings)
+      this.ctx.waitUntil(this.#work(settings))
+      await this.#wake(settings)
+    }
+    const revoked = this.#store.revoked().find((one) => one.kid === kid)
+    if (!revoked) return null
+    const { revokedAt } = revoked
+    return { kid, revokedAt, signingStopsAt: revokedAt + settings.times.signingLease }
+  }
+
+  /** Does what time has brought. */
+  #advance(settings: KeySettings): void {
+    const { keys, gone } = this.#plan(settings)
+    this.#store.advance(keys, gone)
+  }
+
+  #plan(settings: KeySettings): Advanced {
+    const emergencies = new Set(this.#store.revoked().map(({ alg }) => alg))
+    return advance(this.#lives(), this.#sources(settings), rotationTimes(settings.times), this.now(), emergencies)
+  }
+
+  #lives(): RotatingKey[] {
+    return this.#store.keys().map(({ life }) => life)
+  }
+
+  /** Calls what is to be called, until there is nothing more. Never rejects. One at a time, shared by all who ask. */
+  #work(settings: KeySettings): Promise<void> {
+    this.#round ??= this.#workThrough(settings).finally(() => {
+      this.#round = null
+    })
+    this.ctx.waitUntil(this.#round)
+    return this.#round
+  }
+
+  async #workThrough(settings: KeySettings): Promise<void> {
+    for (;;) {
+      const due = this.#tasks(settings).filter(({ at }) => at <= this.now())
+      if (due.length === 0) return
+      await Promise.all(
+        due.map(async ({ name, run }) => {
+          this.#again.set(name, this.now() + RETRY_SECONDS)
+          try {
+            await run()
+          } catch (error) {
+            // A mistake of ours in one task holds up no other.
+            console.log(JSON.stringify({ event: 'key_task_failed', detail: (error as Error).name }))
+          }
+        }),
+      )
+      if (settings.kms) this.#store.count(takeKmsUsage(settings.kms), this.now())
+      this.#advance(settings)
+    }
+  }
+
+  /** Everything that a call is to be made for, now or later. */
+  #tasks(settings: KeySettings): Task[] {
+    const { kms } = settings
+    const keys = this.#store.keys()
+    const creations = this.#store.creations()
+    const wanted = new Set(this.#plan(settings).wanted)
+    const tasks = new Map<string, () => Promise<void>>()
+    for (const reference of settings.sources) {
+      const source = formatKeyReference(reference)
+      const key = keys.find((one) => one.source === source)
+      if (reference.key !== null && !key) tasks.set(`announce ${source}`, () => this.#announce(reference, settings))
+      const unsettled = creations.filter((creation) => creation.source === source)
+      const mayMake = unsettled.length < MAX_ORPHANS && unsettled.every(({ orphaned }) => orphaned)
+      if (reference.key === null && wanted.has(source) && mayMake)
+        tasks.set(`make ${source}`, () => this.#make(reference, settings))
+      if (key && reference.keeper === 'awskms' && reference.key !== null)
+        tasks.set(`compare ${source}`, () => this.#compare(key.publicJwk.kid, reference, settings))
+    }
+    for (const key of keys) if (!key.proven) tasks.set(`prove ${key.publicJwk.kid}`, () => this.#prove(key, settings))
+    if (kms) {
+      for (const { id } of creations) tasks.set(`recover ${id}`, () => this.#recover(id, settings, kms))
+      for (const arn of this.#store.disposals()) tasks.set(`dispose ${arn}`, () => this.#dispose(arn, kms))
+    }
+    for (const name of this.#again.keys()) if (!tasks.has(name)) this.#again.delete(name)
+    // A time that is too far off was set by a clock that has been set back since.
+    const latest = this.now() + ORPHAN_RETRY_SECONDS
+    return [...tasks].map(([name, run]) => {
+      const at = this.#again.get(name) ?? 0
+      return { name, run, at: at > latest ? 0 : at }
+    })
+  }
+
+  async #announce(reference: KeyReference, settings: KeySettings): Promise<void> {
+    const source = formatKeyReference(reference)
+    const announced = await this.#ask(reference, settings)
+    if (announced instanceof SigningError) return void this.#failures.set(source, announced.code)
+    const proven = await this.#signs(announced, settings)
+    const { kid, alg } = announced.publicJwk
+    if (this.#store.revoked().some((one) => one.kid === kid)) return void this.#failures.set(source, 'revoked')
+    const known = this.#store.key(kid)
+    if (known) {
+      const isListed = settings.sources.some((one) => formatKeyReference(one) === known.source)
+      // A key that comes back under another name is still the same key, with the one algorithm that it was announced with.
+      if (isListed || known.publicJwk.alg !== alg) return void this.#failures.set(source, 'key_mismatch')
+      this.#store.rename(kid, source)
+    } else this.#store.pin(source, announced, proven, this.now())
+    this.#failures.delete(source)
+    this.#again.set(`compare ${source}`, this.now() + COMPARE_SECONDS)
+  }
+
+  /** Makes the next key of a source that we make keys for. */
+  async #make(reference: KeyReference, settings: KeySettings): Promise<void> {
+    const source = formatKeyReference(reference)
+    if (reference.keeper === 'wrapped') {
+      const announced = await this.#ask(reference, settings)
+      if (announced instanceof SigningError) return void this.#failures.set(source, announced.code)
+      this.#store.pin(source, announced, await this.#signs(announced, settings), this.now())
+      this.#failures.delete(source)
+      return
+    }
+    const { kms, stamp } = settings
+    if (!kms || reference.alg === null) return
+    const id = crypto.randomUUID()
+    this.#store.beginCreation(id, source, this.now())
+    this.#again.set(`recover ${id}`, this.now() + RETRY_SECONDS)
     try {
-      if (reference.keeper === 'local') return { ...(await generateLocalKey(reference.alg)), arn: null }
-      if (!kms) throw new SigningError('denied')
-      return { ...(await announceKmsKey(kms, reference.key, reference.alg)), privateJwk: null }
+      const tags = { [TRUST_DOMAIN_TAG]: stamp.trustDomain, [CREATION_TAG]: id }
+      this.#store.created(id, await createKmsKey(kms, reference.alg, tags))
     } catch (error) {
-      if (error instanceof SigningError) return error
-      throw error
+      if (!(error instanceof SigningError)) throw error
+      this.#failures.set(source, error.code)
+      // Then KMS has said that it did not. After anything else nobody knows.
+      const creation = this.#store.creation(id)
+      if (creation && (error.code === 'throttled' || error.code === 'denied')) this.#store.dropCreation(creation)
+      return
+    }
+    await this.#adopt(id, settings)
+  }
+
+  /** Finds out what became of a creation that was begun and not finished (T-15). */
+  async #recover(id: string, settings: KeySettings, kms: KmsAccess): Promise<void> {
+    const creation = this.#store.creation(id)
+    if (!creation) return
+    if (creation.arn !== null) return await this.#adopt(id, settings)
+    const isOld = this.now() >= creation.askedAt + CREATION_KNOWN_SECONDS
+    try {
+      const [arn, ...others] = await findCreatedKmsKeys(kms, { key: CREATION_TAG, value: id })
+      if (arn === undefined) {
+        if (isOld) this.#store.dropCreation(creation)
+        return
+      }
+      this.#store.created(id, arn, others)
+      await this.#adopt(id, settings)
+    } catch (error) {
+      if (!(error instanceof SigningError)) throw error
+      this.#failures.set(creation.source, error.code)
+      if (!isOld) return
+      this.#store.orphanCreation(id)
+      this.#again.set(`recover ${id}`, this.now() + ORPHAN_RETRY_SECONDS)
     }
   }
 
-  /** @param answer of the key's keeper, where it was not known before */
-  #settle(reference: KeyReference, answer: Announced | SigningError | null, now: number): ListedKey {
-    const name = formatKeyReference(reference)
-    if (answer && !(answer instanceof SigningError)) {
-      this.#pin(name, answer)
-      this.#compareAt.set(name, now + COMPARE_SECONDS)
+  /** Takes over a key that KMS has created. */
+  async #adopt(id: string, settings: KeySettings): Promise<void> {
+    const creation = this.#store.creation(id)
+    const reference = settings.sources.find((source) => formatKeyReference(source) === creation?.source)
+    if (creation?.arn == null || !settings.kms) return
+    if (!reference) return this.#store.dropCreation(creation)
+    const { arn, source } = creation
+    try {
+      const { publicJwk } = await announceKmsKey(settings.kms, arn, reference.alg)
+      const key = { publicJwk, arn, wrapped: null, privateJwk: null }
+      this.#store.endCreation(creation, key, await this.#signs(key, settings), this.now())
+      this.#failures.delete(source)
+    } catch (error) {
+      if (!(error instanceof SigningError)) throw error
+      this.#failures.set(source, error.code)
+      // A new key may be refused for minutes. After that somebody has done something to it.
+      const isOld = this.now() >= creation.askedAt + CREATION_KNOWN_SECONDS
+      if (isOld && (error.code === 'key_unusable' || error.code === 'key_mismatch')) this.#store.dropCreation(creation)
     }
-    const row = this.#row(name)
-    // What could not be pinned although its keeper gave it is listed under another name already.
-    if (!row) return { key: null, failed: answer instanceof SigningError ? answer.code : 'key_mismatch' }
-    const key = storedKey(row)
-    // A key has one algorithm, the one that it was announced with.
-    const matches = !this.#isMismatched(name) && (reference.alg ?? key.publicJwk.alg) === key.publicJwk.alg
-    return { key, failed: matches ? null : 'key_mismatch' }
+  }
+
+  async #prove(key: KnownKey, settings: KeySettings): Promise<void> {
+    if (await this.#signs(key, settings)) this.#store.setProven(key.publicJwk.kid)
   }
 
   /**
    * Asks whether a name still stands for the key that was pinned under it. It does not if an alias was moved: the pinned
    * key could go on signing, but it is not the one that the operator means any more.
    */
-  async #compare(reference: KeyReference, kms: KmsAccess | null, now: number): Promise<void> {
-    const name = formatKeyReference(reference)
-    if (reference.keeper === 'local' || !this.#row(name) || now < (this.#compareAt.get(name) ?? 0)) return
-    this.#compareAt.set(name, now + COMPARE_AGAIN_SECONDS)
-    const answer = await this.#ask(reference, kms)
-    const row = this.#row(name)
-    if (!row) return
-    if (answer instanceof SigningError) {
-      // A keeper that does not answer says nothing against a key. Whether it can sign, signing will show.
-      if (answer.code === 'key_mismatch') this.#sql.exec('insert into mismatch values (?) on conflict do nothing', name)
-      return
+  async #compare(kid: string, reference: KeyReference, settings: KeySettings): Promise<void> {
+    const answer = await this.#ask(reference, settings)
+    const key = this.#store.key(kid)
+    if (!key) return
+    // A keeper that does not answer says nothing against a key. Whether it can sign, signing will show.
+    if (answer instanceof SigningError && answer.code !== 'key_mismatch') return
+    const matches =
+      !(answer instanceof SigningError) && answer.publicJwk.kid === kid && answer.publicJwk.alg === key.publicJwk.alg
+    this.#store.setMismatched(kid, !matches)
+    if (matches) this.#again.set(`compare ${key.source}`, this.now() + COMPARE_SECONDS)
+  }
+
+  async #dispose(arn: string, kms: KmsAccess): Promise<void> {
+    try {
+      await scheduleKmsKeyDeletion(kms, arn)
+      this.#store.disposed(arn)
+    } catch (error) {
+      if (!(error instanceof SigningError)) throw error
     }
-    const { kid, alg } = storedKey(row).publicJwk
-    if (answer.publicJwk.kid !== kid || answer.publicJwk.alg !== alg) {
-      this.#sql.exec('insert into mismatch values (?) on conflict do nothing', name)
-      return
+  }
+
+  async #ask(reference: KeyReference, { kms, wrapping, stamp }: KeySettings): Promise<KeptKey | SigningError> {
+    const nowhere = { arn: null, wrapped: null, privateJwk: null }
+    try {
+      if (reference.keeper === 'awskms') {
+        if (!kms || reference.key === null) throw new SigningError('denied')
+        return { ...nowhere, ...(await announceKmsKey(kms, reference.key, reference.alg)) }
+      }
+      const { publicJwk, privateJwk } = await generateLocalKey(reference.alg)
+      if (reference.keeper === 'local') return { ...nowhere, publicJwk, privateJwk }
+      const [wrappingKey] = await openWrappingKeys(wrapping, kms)
+      if (!wrappingKey) throw new SigningError('denied')
+      const wrapped = await wrapPrivateKey(privateJwk, wrapContext(stamp, publicJwk.kid), wrappingKey)
+      return { ...nowhere, publicJwk, wrapped }
+    } catch (error) {
+      if (error instanceof SigningError) return error
+      throw error
     }
-    this.#sql.exec('delete from mismatch where name = ?', name)
-    this.#compareAt.set(name, now + COMPARE_SECONDS)
   }
 
-  #isMismatched(name: string): boolean {
-    return this.#sql.exec('select 1 from mismatch where name = ?', name).toArray().length > 0
+  /** Whether a key makes a signature that is right. What can't sign must never take the place of what can. */
+  async #signs(key: KeptKey, settings: KeySettings): Promise<boolean> {
+    try {
+      // Signers check their own signatures, or have done so when they were made.
+      await (await keptSigner(key, settings)).sign(crypto.getRandomValues(new Uint8Array(32)))
+      return true
+    } catch (error) {
+      if (error instanceof SigningError) return false
+      throw error
+    }
   }
 
-  /** Remembers a key, unless its name or the key itself is known already. */
-  #pin(name: string, { publicJwk, arn, privateJwk }: Announced): void {
-    // A withdrawn key that comes back under another name is still the same key.
-    this.#sql.exec(
-      `update signing_key set name = ?1, withdrawn_at = null where kid = ?2 and withdrawn_at is not null
-       and not exists (select 1 from signing_key where name = ?1)`,
-      name,
-      publicJwk.kid,
-    )
-    this.#sql.exec(
-      'insert into signing_key values (?, ?, ?, ?, ?, null) on conflict do nothing',
-      publicJwk.kid,
-      name,
-      JSON.stringify(publicJwk),
-      arn,
-      privateJwk && JSON.stringify(privateJwk),
-    )
+  #reading(settings: KeySettings): Extract<KeyReading, { stamp: 'ours' }> {
+    const keys = this.#store.keys()
+    const sources = this.#sources(settings)
+    const problems = sources.flatMap(({ name }, index): KeyProblem[] => {
+      const own = keys.filter(({ source }) => source === name)
+      const failed =
+        this.#failures.get(name) ??
+        (own.length === 0 ? 'unavailable' : own.map(failureOf).find((code) => code !== null))
+      return failed ? [{ entry: index + 1, reason: failed }] : []
+    })
+    return {
+      stamp: 'ours',
+      keys: keys.flatMap(({ publicJwk, arn, wrapped, privateJwk, phase, mismatched }): StoredKey[] =>
+        phase === 'announced'
+          ? []
+          : [{ publicJwk, arn, wrapped, privateJwk, phase, failed: mismatched ? 'key_mismatch' : null }],
+      ),
+      defaultAlg: defaultAlgorithm(this.#lives(), sources),
+      problems,
+    }
   }
 
-  #row(name: string): Row | undefined {
-    return this.#rows('where name = ?', name)[0]
+  #sources({ sources }: KeySettings): Source[] {
+    const revoked = new Set(this.#store.revoked().map(({ source }) => source))
+    return sources.map((reference) => {
+      const name = formatKeyReference(reference)
+      return { name, made: reference.key === null, alg: reference.alg, revoked: revoked.has(name) }
+    })
   }
 
-  #rows(where = '', ...values: SqlStorageValue[]): Row[] {
-    return this.#sql
-      .exec<Row>(`select name, public_jwk, arn, private_jwk, withdrawn_at from signing_key ${where}`, ...values)
-      .toArray()
+  /** Comes back by itself when there is something to do, whether or not anybody asks. */
+  async #wake(settings: KeySettings): Promise<void> {
+    const { wakeAt } = this.#plan(settings)
+    // Comparing is for those who ask: nobody needs to know what a name stands for while nobody signs.
+    const tasks = this.#tasks(settings).filter(({ name }) => !name.startsWith('compare '))
+    const times = [...tasks.map(({ at }) => Math.max(at, this.now() + 1)), ...(wakeAt === null ? [] : [wakeAt])]
+    await this.wakeUpAt(times.length > 0 ? Math.min(...times) : null)
+  }
+
+  /** @param seconds since the epoch; null for never */
+  protected async wakeUpAt(seconds: number | null): Promise<void> {
+    const { storage } = this.ctx
+    const set = await storage.getAlarm()
+    if (seconds === null) {
+      if (set !== null) await storage.deleteAlarm()
+    } else if (set !== seconds * 1000) await storage.setAlarm(seconds * 1000)
   }
 }
 
-function storedKey(row: Row): StoredKey {
-  return {
-    publicJwk: JSON.parse(row.public_jwk),
-    arn: row.arn,
-    privateJwk: row.private_jwk === null ? null : JSON.parse(row.private_jwk),
-    publishedUntil: row.withdrawn_at === null ? null : row.withdrawn_at + PUBLISHED_AFTER_WITHDRAWAL_SECONDS,
-  }
+function failureOf({ mismatched, proven }: KnownKey): SigningErrorCode | null {
+  return mismatched ? 'key_mismatch' : proven ? null : 'unavailable'
+}
+
+function sinceWhen({ phase, announcedAt, publishedAt, activeAt, retiringAt }: RotatingKey): number {
+  const began = { announced: announcedAt, published: publishedAt, active: activeAt, retiring: retiringAt }
+  return began[phase] ?? announcedAt
 }

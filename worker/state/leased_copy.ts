@@ -14,6 +14,9 @@ export const STATE_RETRY_AFTER_SECONDS = 5
 /** How long a failure is the answer to everybody while there is no copy: requests must not pile up on a state in trouble. */
 const FAILURE_SECONDS = 2
 
+/** Clocks are set right by as much without anybody noticing. */
+const CLOCK_STEP_SECONDS = 5
+
 /** A copy of something. */
 export interface Leased {
   /** Seconds since the epoch, when the state was asked: what it said was true then, and may have changed before it arrived. */
@@ -65,7 +68,9 @@ export class LeasedCopy<Copy extends Leased> {
    */
   async current(leaseSeconds: number): Promise<Copy> {
     const { now, waitUntil, log, retrySeconds, notRenewed } = this.#deps
-    if (!this.#latest || now() - this.#latest.askedAt > leaseSeconds) {
+    const age = this.#latest ? now() - this.#latest.askedAt : Number.POSITIVE_INFINITY
+    // One that is younger than none at all says that the clock has been set back, and nothing of how old it is.
+    if (!this.#latest || age > leaseSeconds || age < -CLOCK_STEP_SECONDS) {
       if (this.#failure && now() < this.#failure.until) throw this.#failure.refusal
       return this.#load()
     }

@@ -7,6 +7,7 @@ import { Attestors } from '../attest/attestors.ts'
 import type { ServiceAccountAttestorDeps } from '../attest/service_account.ts'
 import type { Log } from '../audit.ts'
 import { type KubernetesApi, KubernetesApiError } from '../cluster/kubernetes_api.ts'
+import type { Stamp } from '../key_settings.ts'
 import {
   compilePolicy,
   ManifestError,
@@ -19,7 +20,6 @@ import { Refusal } from '../refusal.ts'
 import { settledOrLate } from '../shared_call.ts'
 import { type Leased, LeasedCopy, STATE_RETRY_AFTER_SECONDS, STATE_TIMEOUT_MS } from './leased_copy.ts'
 import type { DueCluster, PolicyReading, PolicyState } from './policy_state.ts'
-import type { Stamp } from './stamp.ts'
 
 /** How old a copy may be before it is renewed in the background. */
 const RENEW_SECONDS = 15

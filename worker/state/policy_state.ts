@@ -4,7 +4,8 @@
  */
 
 import { DurableObject } from 'cloudflare:workers'
-import { compareStamp, type Stamp } from './stamp.ts'
+import type { Stamp } from '../key_settings.ts'
+import { compareStamp } from './stamp.ts'
 
 /** An object by the two names that tell it from all others. */
 export interface ObjectName {

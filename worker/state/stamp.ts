@@ -1,9 +1,4 @@
-/** What a storage belongs to. Keys of one trust domain, issuer or mode must never turn up in another (T-12). */
-export interface Stamp {
-  readonly mode: string
-  readonly issuer: string
-  readonly trustDomain: string
-}
+import type { Stamp } from '../key_settings.ts'
 
 /** @returns the field in which the storage belongs to something else, or null. A storage that is nobody's becomes ours. */
 export function compareStamp(sql: SqlStorage, stamp: Stamp): keyof Stamp | null {

@@ -3,10 +3,10 @@ import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import { DemoCluster } from '../../../worker/demo/demo_cluster.ts'
 import { parsePolicy } from '../../support/policy.ts'
-import { newKeyState, TestIssuer } from '../issuer.ts'
+import { newPolicyState, TestIssuer } from '../issuer.ts'
 
 /** Its class is in no deployed worker, so it is given the storage of an object whose class is. */
-async function inDemoCluster<T>(run: (cluster: DemoCluster) => Promise<T>, object = newKeyState()): Promise<T> {
+async function inDemoCluster<T>(run: (cluster: DemoCluster) => Promise<T>, object = newPolicyState()): Promise<T> {
   return runInDurableObject(object, (_, state) => run(new DemoCluster(state, env)))
 }
 
@@ -31,7 +31,7 @@ describe('T-12: the demo cluster', () => {
   })
 
   test('makes its key when it is first asked, keeps it, and shows only the public half', async () => {
-    const object = newKeyState()
+    const object = newPolicyState()
     const first = await inDemoCluster((cluster) => cluster.manifest(), object)
     expect(await inDemoCluster((cluster) => cluster.manifest(), object)).toBe(first)
     expect(await inDemoCluster((cluster) => cluster.manifest())).not.toBe(first)

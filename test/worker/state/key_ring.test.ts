@@ -1,15 +1,14 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { type KeyReference, parseKeyReference } from '../../../keys/key_reference.ts'
 import { generateLocalKey } from '../../../keys/local.ts'
 import { Refusal } from '../../../worker/refusal.ts'
 import { KeyRing, type KeyRingDeps } from '../../../worker/state/key_ring.ts'
-import type { Announcement } from '../../../worker/state/key_state.ts'
+import type { KeyReading } from '../../../worker/state/key_state.ts'
 import { Clock } from '../../support/clock.ts'
 import { KmsStub, troubles } from '../../support/kms_stub.ts'
 import { ISSUER } from '../../support/policy.ts'
-import { Background, LogBook, newKeyState } from '../issuer.ts'
+import { Background, LogBook } from '../issuer.ts'
+import { KeyWorld, STAMP } from '../key_world.ts'
 
-const STAMP = { mode: 'development', issuer: ISSUER, trustDomain: 'example.org' }
 /** JWKS clients cache for half a minute, and a token lives an hour at most. */
 const HOUR = 3600
 
@@ -27,37 +26,34 @@ afterEach(() => {
   vi.unstubAllGlobals()
 })
 
+/** A world of its own for the state of the keys, which goes by the clock of the isolates. */
+const world = (names: readonly string[], kms: KmsStub | null = null) =>
+  new KeyWorld(names, { clock, kms: kms?.access ?? null })
+
 /** A state that counts how often it was asked, and can be made to fail. */
 class Asked {
   times = 0
   down = false
-  readonly #state: State
+  readonly #keys: KeyWorld
 
-  constructor(state: State = newKeyState()) {
-    this.#state = state
+  constructor(keys: KeyWorld) {
+    this.#keys = keys
   }
 
-  readonly announce: State['announce'] = ((...args: Parameters<State['announce']>) => {
+  readonly read: State['read'] = ((...args: Parameters<State['read']>) => {
     this.times++
-    return this.down ? Promise.reject(new TypeError('SQLITE_FULL: /secret/path')) : this.#state.announce(...args)
-  }) as State['announce']
+    return this.down ? Promise.reject(new TypeError('SQLITE_FULL: /secret/path')) : this.#keys.stub.read(...args)
+  }) as State['read']
 }
 
 /** The keys of one isolate. */
-function ring(
-  names: readonly string[],
-  state: Pick<State, 'announce'> = newKeyState(),
-  kms: KmsStub | null = null,
-): KeyRing {
-  return new KeyRing({
-    stamp: STAMP,
-    references: names.map((name) => parseKeyReference(name) as KeyReference),
-    kms: kms?.access ?? null,
-    keyState: () => state as State,
-    now: clock.now,
-    waitUntil: background.waitUntil,
-    log: book.log,
-  })
+function ring(keys: KeyWorld, state: State = keys.stub): KeyRing {
+  return new KeyRing(depsOf(keys, state))
+}
+
+function depsOf({ settings, stub }: KeyWorld, state: State = stub): KeyRingDeps {
+  if (!settings) throw new TypeError('not configured')
+  return { settings, keyState: () => state, now: clock.now, waitUntil: background.waitUntil, log: book.log }
 }
 
 const decode = ({ body }: { body: Uint8Array }) => JSON.parse(new TextDecoder().decode(body))
@@ -83,28 +79,20 @@ async function refusal(
 }
 
 describe('what is published', () => {
-  test('OD-8: all listed keys in the order of the operator, and nothing private', async () => {
-    const keys = ring(['local:a', 'local:b?alg=RS256'])
+  test('OD-8: all listed keys by their kid, and nothing private', async () => {
+    const keys = ring(world(['local:a', 'local:b?alg=RS256']))
     const { jwks } = await keys.published()
-    expect(decode(jwks)).toEqual({
-      keys: [
-        {
-          kty: 'EC',
-          use: 'sig',
-          alg: 'ES256',
-          kid: expect.any(String),
-          crv: 'P-256',
-          x: expect.any(String),
-          y: expect.any(String),
-        },
-        { kty: 'RSA', use: 'sig', alg: 'RS256', kid: expect.any(String), n: expect.any(String), e: 'AQAB' },
-      ],
-    })
-    expect(await publishedKids(keys)).toEqual([await kidOf(keys, 'ES256'), await kidOf(keys, 'RS256')])
+    const members = { use: 'sig', kid: expect.any(String) }
+    const published = decode(jwks).keys as Record<string, string>[]
+    expect(published.toSorted((a, b) => ((a.alg ?? '') < (b.alg ?? '') ? -1 : 1))).toEqual([
+      { ...members, kty: 'EC', alg: 'ES256', crv: 'P-256', x: expect.any(String), y: expect.any(String) },
+      { ...members, kty: 'RSA', alg: 'RS256', n: expect.any(String), e: 'AQAB' },
+    ])
+    expect(await publishedKids(keys)).toEqual([await kidOf(keys, 'ES256'), await kidOf(keys, 'RS256')].toSorted())
   })
 
   test('OD-4, D8: a discovery document of the configured issuer, with the algorithms of the keys there are', async () => {
-    const { discovery } = await ring(['local:a', 'local:b', 'local:c?alg=RS256']).published()
+    const { discovery } = await ring(world(['local:a', 'local:b', 'local:c?alg=RS256'])).published()
     expect(decode(discovery)).toMatchObject({
       issuer: ISSUER,
       jwks_uri: `${ISSUER}/keys`,
@@ -113,30 +101,30 @@ describe('what is published', () => {
   })
 
   test('D3: the same bytes in every isolate', async () => {
-    const state = newKeyState()
-    const names = ['local:a', 'local:b']
-    const [one, other] = await Promise.all([ring(names, state).published(), ring(names, state).published()])
+    const shared = world(['local:a', 'local:b'])
+    const [one, other] = await Promise.all([ring(shared).published(), ring(shared).published()])
     expect([one?.jwks.etag, one?.discovery.etag]).toEqual([other?.jwks.etag, other?.discovery.etag])
   })
 
-  test('12.6: a withdrawn key until its last token is over, and after that no more', async () => {
-    const state = newKeyState()
-    const old = await kidOf(ring(['local:a'], state))
-    const keys = ring(['local:b'], state)
-    expect(await publishedKids(keys)).toEqual([await kidOf(keys), old])
-    clock.advance(3899)
-    await keys.published()
-    await background.settled()
-    expect(await publishedKids(keys)).toContain(old)
-    // A copy is renewed once a minute.
-    clock.advance(60)
-    await keys.published()
-    await background.settled()
-    expect(await publishedKids(keys)).toEqual([await kidOf(keys)])
+  test('12.6: a key that is replaced until its last token is over, and after that no more', async () => {
+    const shared = world(['local:a'])
+    const keys = ring(shared)
+    const old = await kidOf(keys)
+    shared.deploy('local:b')
+    const renewed = async (seconds: number) => {
+      await shared.pass(seconds)
+      await keys.renew()
+      return publishedKids(keys)
+    }
+    await renewed(0)
+    expect(await renewed(3990)).toContain(old)
+    expect(await kidOf(keys)).not.toBe(old)
+    expect(await renewed(3899)).toContain(old)
+    expect(await renewed(1)).toEqual([await kidOf(keys)])
   })
 
   test('nothing, where no key has been announced yet', async () => {
-    const keys = ring(['awskms:alias/a'])
+    const keys = ring(world(['awskms:alias/a']))
     expect(await refusal(keys.published())).toEqual({
       reason: 'keys_unavailable',
       detail: 'no signing key has been announced yet',
@@ -147,23 +135,74 @@ describe('what is published', () => {
 
 describe('who signs', () => {
   test('the first key, unless an algorithm is asked for', async () => {
-    const keys = ring(['local:a', 'local:b?alg=RS256', 'local:c?alg=RS256', 'local:d'])
-    const [a, b] = await publishedKids(keys)
-    expect([await kidOf(keys), await kidOf(keys, 'ES256'), await kidOf(keys, 'RS256')]).toEqual([a, a, b])
+    const keys = ring(world(['local:a', 'local:b?alg=RS256', 'local:c?alg=RS256', 'local:d']))
+    expect(await keys.signer(null)).toBe(await keys.signer('ES256'))
+    expect((await keys.signer('RS256')).publicJwk.alg).toBe('RS256')
   })
 
   test('nobody, for an algorithm that no key makes', async () => {
-    const keys = ring(['local:a'])
+    const keys = ring(world(['local:a']))
     expect(await refusal(keys.signer('PS256'))).toMatchObject({ reason: 'signing_unavailable', detail: 'key_mismatch' })
+  })
+
+  test('FE-10: nobody, for an algorithm whose key has not been published for long enough', async () => {
+    const shared = world(['local:a'])
+    const keys = ring(shared)
+    await keys.published()
+    shared.deploy('local:a', 'local:b?alg=RS256')
+    await vi.waitFor(async () => {
+      await keys.renew()
+      expect(await refusal(keys.signer('RS256'))).toMatchObject({
+        reason: 'signing_unavailable',
+        detail: 'not_safe_yet',
+      })
+    }, 15_000)
+    expect(await publishedKids(keys)).toHaveLength(2)
+    await shared.pass(3990)
+    await keys.renew()
+    expect((await keys.signer('RS256')).publicJwk.alg).toBe('RS256')
   })
 
   test('nobody, with two halves that do not belong together', async () => {
     const [one, other] = await Promise.all([generateLocalKey('ES256'), generateLocalKey('ES256')])
-    const key = { publicJwk: one.publicJwk, privateJwk: other.privateJwk, arn: null, publishedUntil: null }
-    const announcement: Announcement = { stamp: 'ours', listed: [{ key, failed: null }], withdrawn: [] }
-    const keys = ring(['local:a'], { announce: async () => announcement } as unknown as State)
+    const key = { publicJwk: one.publicJwk, privateJwk: other.privateJwk, arn: null, wrapped: null } as const
+    const reading: KeyReading = {
+      stamp: 'ours',
+      keys: [{ ...key, phase: 'active', failed: null }],
+      defaultAlg: 'ES256',
+      problems: [],
+    }
+    const keys = ring(world(['local:a']), { read: async () => reading } as unknown as State)
     expect(await refusal(keys.signer(null))).toMatchObject({ reason: 'signing_unavailable', detail: 'key_mismatch' })
     expect(await publishedKids(keys)).toEqual([one.publicJwk.kid])
+  })
+
+  test('T-16: a wrapped key is opened once, however often the copy is renewed', async () => {
+    const kms = new KmsStub()
+    vi.stubGlobal('fetch', kms.fetch)
+    const wrapping = await kms.createKey('SYMMETRIC_DEFAULT')
+    const shared = new KeyWorld(['wrapped'], {
+      clock,
+      kms: kms.access,
+      wrapping: [{ keeper: 'awskms', key: wrapping }],
+    })
+    const keys = ring(shared)
+    const signer = await keys.signer(null)
+    // The next key is made, and shown to sign, by the state itself.
+    await shared.pass(20)
+    const decrypted = () => kms.requests.filter(({ operation }) => operation === 'Decrypt').length
+    const before = decrypted()
+    for (let turn = 0; turn < 3; turn++) {
+      clock.advance(60)
+      await keys.renew()
+    }
+    expect([await keys.signer(null), decrypted()]).toEqual([signer, before])
+  })
+
+  test('D4: a key by its kid, whether or not it is its turn, and none that there is not', async () => {
+    const keys = ring(world(['local:a', 'local:b']))
+    for (const kid of await publishedKids(keys)) expect((await keys.signerOf(kid))?.publicJwk.kid).toBe(kid)
+    expect(await keys.signerOf('none')).toBeNull()
   })
 })
 
@@ -177,33 +216,34 @@ describe('12.11: a key in KMS that cannot be had', () => {
   test.each(['awskms:alias/none', 'awskms:alias/none?alg=ES256'])(
     'first in the list, as %s: signs nothing, and no other key takes its place',
     async (name) => {
-      const keys = ring([name, 'local:b'], newKeyState(), kms)
+      const keys = ring(world([name, 'local:b'], kms))
       for (const alg of [null, 'ES256'] as const)
         expect(await refusal(keys.signer(alg))).toEqual({
           reason: 'signing_unavailable',
           detail: 'key_unusable',
           retryAfterSeconds: expect.any(Number),
         })
-      expect(await publishedKids(keys)).toHaveLength(1)
+      expect(await refusal(keys.published())).toMatchObject({ reason: 'keys_unavailable' })
     },
   )
 
   test('further down: does not stop the first', async () => {
-    const keys = ring(['local:b', 'awskms:alias/none?alg=RS256'], newKeyState(), kms)
-    expect(await kidOf(keys)).toBe((await publishedKids(keys))[0])
+    const keys = ring(world(['local:b', 'awskms:alias/none?alg=RS256'], kms))
+    expect([await kidOf(keys)]).toEqual(await publishedKids(keys))
     expect(await refusal(keys.signer('RS256'))).toMatchObject({ detail: 'key_unusable' })
   })
 
   test('is logged with its place in the list, and with no ARN, alias or account', async () => {
-    await ring(['local:a', 'awskms:alias/none'], newKeyState(), kms).published()
+    await ring(world(['local:a', 'awskms:alias/none'], kms)).published()
     expect(book.events).toEqual([
       { event: 'signing_key_failed', variable: 'SIGNING_KEY', entry: 2, reason: 'key_unusable' },
     ])
   })
 
   test('is asked for again after 10 s, in the background, and not before', async () => {
-    const state = new Asked()
-    const keys = ring(['local:a', 'awskms:alias/new'], state, kms)
+    const shared = world(['local:a', 'awskms:alias/new'], kms)
+    const state = new Asked(shared)
+    const keys = ring(shared, state)
     kms.trouble = troubles.failsInside
     await keys.published()
     clock.advance(9)
@@ -216,31 +256,37 @@ describe('12.11: a key in KMS that cannot be had', () => {
     expect(await publishedKids(keys)).toHaveLength(1)
     await background.settled()
     expect(state.times).toBe(2)
-    expect(await publishedKids(keys)).toContain(await kidOf(keys, 'RS256'))
+    await vi.waitFor(async () => {
+      await keys.renew()
+      expect(await publishedKids(keys)).toHaveLength(2)
+    }, 15_000)
   })
 
   test('T-15: and that is pinned stays in the JWKS', async () => {
-    const state = newKeyState()
     const arn = await kms.createKey('ECC_NIST_P256')
-    const before = await publishedKids(ring([`awskms:${arn}`], state, kms))
+    const shared = world([`awskms:${arn}`], kms)
+    const before = await publishedKids(ring(shared))
     kms.setState(arn, 'Disabled')
-    expect(await publishedKids(ring([`awskms:${arn}`], state, kms))).toEqual(before)
-    expect(await publishedKids(ring([`awskms:${arn}`], state))).toEqual(before)
+    expect(await publishedKids(ring(shared))).toEqual(before)
+    if (shared.settings) shared.settings = { ...shared.settings, kms: null }
+    expect(await publishedKids(ring(shared))).toEqual(before)
   })
 })
 
 describe('D1: the state is not on the hot path', () => {
   test('it is asked once for all requests', async () => {
-    const state = new Asked()
-    const keys = ring(['local:a'], state)
+    const shared = world(['local:a'])
+    const state = new Asked(shared)
+    const keys = ring(shared, state)
     await Promise.all(Array.from({ length: 100 }, (_, index) => (index % 2 ? keys.published() : keys.signer(null))))
     expect(state.times).toBe(1)
   })
 
   test('keys_unavailable where it does not answer, with nothing in it but the kind of error', async () => {
-    const state = new Asked()
+    const shared = world(['local:a'])
+    const state = new Asked(shared)
     state.down = true
-    const keys = ring(['local:a'], state)
+    const keys = ring(shared, state)
     for (const promise of [keys.published(), keys.signer(null)])
       expect(await refusal(promise)).toEqual({
         reason: 'keys_unavailable',
@@ -253,9 +299,10 @@ describe('D1: the state is not on the hot path', () => {
   })
 
   test('a state in trouble is asked once in two seconds, whoever wants something', async () => {
-    const state = new Asked()
+    const shared = world(['local:a'])
+    const state = new Asked(shared)
     state.down = true
-    const keys = ring(['local:a'], state)
+    const keys = ring(shared, state)
     for (let second = 0; second < 6; second++) {
       await Promise.all(Array.from({ length: 50 }, (_, at) => refusal(at % 2 ? keys.published() : keys.signer(null))))
       clock.advance(1)
@@ -265,7 +312,7 @@ describe('D1: the state is not on the hot path', () => {
 
   test('T-18: keys_unavailable where it never answers, in time for who has asked', async () => {
     vi.useFakeTimers()
-    const keys = ring(['local:a'], { announce: (() => new Promise(() => {})) as unknown as State['announce'] })
+    const keys = ring(world(['local:a']), { read: () => new Promise(() => {}) } as unknown as State)
     const said = refusal(keys.published())
     await vi.advanceTimersByTimeAsync(5500)
     expect(await said).toMatchObject({ reason: 'keys_unavailable', detail: 'key state: no answer' })
@@ -273,38 +320,48 @@ describe('D1: the state is not on the hot path', () => {
   })
 
   test('an answer that comes in late takes nothing of a newer one back', async () => {
-    const state = newKeyState()
-    const old = state.announce(STAMP, [parseKeyReference('local:a') as KeyReference], null, clock.now())
-    const late = Promise.withResolvers<Announcement>()
+    const shared = world(['local:a'])
+    const old = await shared.read()
+    const late = Promise.withResolvers<KeyReading>()
     let calls = 0
-    const announce = ((...args: Parameters<State['announce']>) =>
-      calls++ === 0 ? late.promise : state.announce(...args)) as unknown as State['announce']
+    const read = ((...args: Parameters<State['read']>) =>
+      calls++ === 0 ? late.promise : shared.stub.read(...args)) as unknown as State['read']
+    shared.deploy('local:a', 'local:b')
+    await vi.waitFor(async () => expect((await shared.read()).keys).toHaveLength(2), 15_000)
     vi.useFakeTimers()
-    const keys = ring(['local:a', 'local:b'], { announce })
+    const keys = ring(shared, { read })
     const first = keys.published().catch(() => null)
     await vi.advanceTimersByTimeAsync(5500)
     await first
     vi.useRealTimers()
     clock.advance(10)
     expect(await publishedKids(keys)).toHaveLength(2)
-    late.resolve((await old) as Announcement)
+    late.resolve(old)
     await background.settled()
     expect(await publishedKids(keys)).toHaveLength(2)
   })
 
-  test('T-12: keys_unavailable where it belongs to another issuer', async () => {
-    const state = newKeyState()
-    await state.announce({ ...STAMP, issuer: 'https://other.example' }, [], null, clock.now())
-    expect(await refusal(ring(['local:a'], state).published())).toMatchObject({
+  test('T-12: keys_unavailable where it belongs to another issuer, or is deployed with an environment of its own', async () => {
+    const shared = world(['local:a'])
+    await shared.read()
+    const other = { ...shared.settings, stamp: { ...STAMP, issuer: 'https://other.example' } }
+    const keys = new KeyRing({ ...depsOf(shared), settings: other as KeyRingDeps['settings'] })
+    expect(await refusal(keys.published())).toMatchObject({
       reason: 'keys_unavailable',
       detail: 'the storage belongs to another issuer: give this worker a storage of its own',
+    })
+    const unread = ring(shared)
+    shared.settings = null
+    expect(await refusal(unread.published())).toMatchObject({
+      reason: 'keys_unavailable',
+      detail: 'the key state has another configuration',
     })
   })
 })
 
 describe('12.6: no key signs that is not published', () => {
   test('in any one isolate, at any time', async () => {
-    const state = newKeyState()
+    const shared = world(['local:a'])
     for (const names of [
       ['local:a'],
       ['local:b', 'local:a'],
@@ -312,19 +369,21 @@ describe('12.6: no key signs that is not published', () => {
       ['local:c?alg=RS256', 'local:b'],
       ['local:a'],
     ]) {
-      clock.advance(1000)
-      const keys = ring(names, state)
-      expect(await publishedKids(keys)).toContain(await kidOf(keys))
-      clock.advance(1000)
-      expect(await publishedKids(keys)).toContain(await kidOf(keys))
+      shared.deploy(...names)
+      const keys = ring(shared)
+      for (const seconds of [0, 1000, 3000]) {
+        await shared.pass(seconds)
+        expect(await publishedKids(keys)).toContain(await kidOf(keys))
+      }
     }
   })
 })
 
 describe('T-17: what an isolate knows of its keys is a lease', () => {
   test('an isolate that can renew it no more does not sign for ever', async () => {
-    const state = new Asked()
-    const keys = ring(['local:a'], state)
+    const shared = world(['local:a'])
+    const state = new Asked(shared)
+    const keys = ring(shared, state)
     await keys.signer(null)
     state.down = true
     clock.advance(24 * HOUR)
@@ -333,16 +392,17 @@ describe('T-17: what an isolate knows of its keys is a lease', () => {
     expect(await refusal(keys.signer(null))).toMatchObject({ reason: 'keys_unavailable' })
   })
 
-  test('it signs for four minutes without the state, and its documents are good for a day', async () => {
-    const state = new Asked()
-    const keys = ring(['local:a'], state)
+  test('it signs for four minutes without the state, and publishes until the last token is over', async () => {
+    const shared = world(['local:a'])
+    const state = new Asked(shared)
+    const keys = ring(shared, state)
     const kid = await kidOf(keys)
     state.down = true
     clock.advance(240)
     expect(await kidOf(keys)).toBe(kid)
     clock.advance(1)
     expect(await refusal(keys.signer(null))).toMatchObject({ reason: 'keys_unavailable', retryAfterSeconds: 5 })
-    clock.advance(24 * HOUR - 241)
+    clock.advance(3900 - 241)
     expect(await publishedKids(keys)).toEqual([kid])
     clock.advance(1)
     expect(await refusal(keys.published())).toMatchObject({ reason: 'keys_unavailable' })
@@ -352,8 +412,9 @@ describe('T-17: what an isolate knows of its keys is a lease', () => {
   })
 
   test('it is renewed every minute in the background, and every 10 s while that fails, which is logged', async () => {
-    const state = new Asked()
-    const keys = ring(['local:a'], state)
+    const shared = world(['local:a'])
+    const state = new Asked(shared)
+    const keys = ring(shared, state)
     const times: number[] = []
     for (let second = 0; second <= 200; second++) {
       if (second === 100) state.down = true
@@ -367,48 +428,48 @@ describe('T-17: what an isolate knows of its keys is a lease', () => {
     expect(book.events).toEqual(Array(9).fill({ event: 'keys_not_renewed', detail: 'key state: TypeError' }))
   })
 
-  test('12.6: a token of an isolate with the old list can be verified to its end with the keys of one with the new list', async () => {
-    const state = newKeyState()
-    const [old, replaced] = [ring(['local:a'], state), ring(['local:b'], state)]
-    await old.published()
-    await replaced.published()
-    clock.advance(HOUR)
-    const kid = await kidOf(old).catch(() => null)
-    await background.settled()
-    // An isolate that refuses to sign by now, or has learnt of the other key, is as good.
-    clock.advance(HOUR - 1)
-    await replaced.published()
-    await background.settled()
-    if (kid !== null) expect(await publishedKids(replaced)).toContain(kid)
+  test('a copy from the future is none: the clock has been set back, and nobody knows how old it is', async () => {
+    const shared = world(['local:a'])
+    const state = new Asked(shared)
+    const keys = ring(shared, state)
+    await keys.signer(null)
+    clock.advance(-HOUR)
+    await keys.signer(null)
+    expect(state.times).toBe(2)
   })
 
-  test('12.6: and so can one that it signs as long as it may without the state', async () => {
-    const shared = newKeyState()
+  test('12.6: a token that an isolate signs as long as it may without the state can be verified to its end', async () => {
+    const shared = world(['local:a'])
     const cutOff = new Asked(shared)
-    const [old, replaced] = [ring(['local:a'], cutOff), ring(['local:b'], shared)]
-    await old.published()
-    await replaced.published()
+    const [old, other] = [ring(shared, cutOff), ring(shared)]
+    const kid = await kidOf(old)
+    shared.deploy('local:b')
+    await vi.waitFor(async () => expect((await shared.read()).keys).toHaveLength(2), 15_000)
+    await shared.pass(3989)
+    await old.renew()
     cutOff.down = true
-    let lastSigned: { kid: string; at: number } | null = null
-    for (let minute = 0; minute < 60; minute++) {
-      const kid = await kidOf(old).catch(() => null)
-      if (kid !== null) lastSigned = { kid, at: clock.now() }
-      await background.settled()
-      clock.advance(60)
-    }
-    if (!lastSigned) return
-    clock.seconds = lastSigned.at + HOUR - 1
-    await replaced.published()
-    await background.settled()
-    expect(await publishedKids(replaced)).toContain(lastSigned.kid)
+    await shared.pass(1)
+    await other.renew()
+    expect(await kidOf(other)).not.toBe(kid)
+    await shared.pass(239)
+    expect(await kidOf(old)).toBe(kid)
+    // The token that it has just signed.
+    await shared.pass(HOUR)
+    await other.renew()
+    expect(await publishedKids(other)).toContain(kid)
   })
 
-  test('12.6: a key that another isolate has announced is published by all of them before long', async () => {
-    const state = newKeyState()
-    const old = ring(['local:a'], state)
+  test('12.6: a key that has been announced is published by all isolates before it signs', async () => {
+    const shared = world(['local:a'])
+    const old = ring(shared)
     await old.published()
-    const kid = await kidOf(ring(['local:b', 'local:a'], state))
-    clock.advance(HOUR)
+    shared.deploy('local:b', 'local:a')
+    const [kid] = await vi.waitFor(async () => {
+      const { keys } = await shared.read()
+      expect(keys).toHaveLength(2)
+      return keys.filter(({ phase }) => phase === 'published').map(({ publicJwk }) => publicJwk.kid)
+    }, 15_000)
+    clock.advance(60)
     await old.published()
     await background.settled()
     expect(await publishedKids(old)).toContain(kid)

@@ -1,155 +1,144 @@
-import { abortAllDurableObjects, runInDurableObject } from 'cloudflare:test'
-import { env } from 'cloudflare:workers'
+import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { type KeyReference, parseKeyReference } from '../../../keys/key_reference.ts'
-import type { Announcement, StoredKey } from '../../../worker/state/key_state.ts'
-import type { Stamp } from '../../../worker/state/stamp.ts'
+import { thumbprint } from '../../../keys/jwks.ts'
+import type { WrappingReference } from '../../../keys/key_reference.ts'
+import type { Stamp } from '../../../worker/key_settings.ts'
+import { KEY_TIMES, publishingLease, rotationTimes } from '../../../worker/key_times.ts'
+import type { KeyReading, KeyState } from '../../../worker/state/key_state.ts'
 import { NOW } from '../../support/clock.ts'
-import { KmsStub, troubles } from '../../support/kms_stub.ts'
-import { newKeyState } from '../issuer.ts'
+import { KmsStub, kmsError, type Trouble, troubles } from '../../support/kms_stub.ts'
+import { KeyWorld, type OurReading, STAMP } from '../key_world.ts'
 
-const STAMP: Stamp = { mode: 'development', issuer: 'https://issuer.example.org', trustDomain: 'example.org' }
-/** As long as the longest token may live, and five minutes for clocks. */
-const PUBLISHED_AFTER_WITHDRAWAL = 3900
+const { replaceAfter, publishBefore, publishAfter } = rotationTimes(KEY_TIMES)
+const SECRET: WrappingReference = { keeper: 'secret', secret: `${'A'.repeat(42)}E` }
 
-type Ours = Extract<Announcement, { stamp: 'ours' }>
+const published = ({ keys }: OurReading): string[] => keys.map(({ publicJwk }) => publicJwk.kid)
+/** The `kid` of what signs with an algorithm, if it may. */
+const signing = ({ keys }: OurReading, alg = 'ES256'): string | undefined =>
+  keys.find(({ phase, publicJwk, failed }) => phase === 'active' && publicJwk.alg === alg && failed === null)?.publicJwk
+    .kid
+const reasons = ({ problems }: OurReading) => problems.map(({ entry, reason }) => `${entry} ${reason}`)
+/** What is only in memory is gone after this. */
+const restart = () => abortAllDurableObjects()
 
-function specs(...texts: readonly string[]): KeyReference[] {
-  return texts.map((text) => {
-    const spec = parseKeyReference(text)
-    if (!spec) throw new TypeError(`not a key: ${text}`)
-    return spec
-  })
+/** The state is woken up, or asked, until what it does in the background has been done. */
+async function eventually(world: KeyWorld, check: (reading: OurReading) => void): Promise<OurReading> {
+  return await vi.waitFor(async () => {
+    const reading = await world.read()
+    check(reading)
+    return reading
+  }, 15_000)
 }
 
-const kids = (keys: readonly StoredKey[]): string[] => keys.map(({ publicJwk }) => publicJwk.kid)
-/** The `kid`s of those listed keys that may sign. */
-const signing = ({ listed }: Ours): string[] =>
-  kids(listed.flatMap(({ key, failed }) => (key && failed === null ? [key] : [])))
-/** All that stands in the JWKS. */
-const published = ({ listed, withdrawn }: Ours): string[] =>
-  kids([...listed.flatMap(({ key }) => (key ? [key] : [])), ...withdrawn])
-const failures = ({ listed }: Ours) => listed.map(({ failed }) => failed)
-
-/** An object of its own, and what an operator does with it. */
-function keyState(kms: KmsStub | null = null) {
-  const { id } = newKeyState()
-  const stub = () => env.KEY_STATE.get(id)
-  return {
-    stub,
-    async announce(texts: readonly string[], now = NOW, stamp = STAMP): Promise<Ours> {
-      const announcement = (await stub().announce(stamp, specs(...texts), kms?.access ?? null, now)) as Announcement
-      if (announcement.stamp !== 'ours') throw new TypeError(`foreign: ${announcement.field}`)
-      return announcement
-    },
-    /** What is only in memory is gone after this. */
-    restart: () => abortAllDurableObjects(),
-  }
-}
+test('T-17: the times follow from one another', () => {
+  expect(publishingLease(KEY_TIMES)).toBe(3900)
+  expect({ publishBefore, publishAfter }).toEqual({ publishBefore: 3990, publishAfter: 3900 })
+  // FE-10: three to five times the refresh hint of a bundle, which is 300 s.
+  expect(publishBefore).toBeGreaterThan(5 * 300)
+})
 
 describe('a listed local key', () => {
-  test('is made when it is first announced, and then stays the same', async () => {
-    const { announce } = keyState()
-    const first = await announce(['local:a'])
-    const key = {
-      publicJwk: expect.objectContaining({ kty: 'EC', use: 'sig', alg: 'ES256' }),
-      arn: null,
-      privateJwk: expect.objectContaining({ kty: 'EC' }),
-      publishedUntil: null,
-    }
-    expect(first).toEqual({ stamp: 'ours', listed: [{ key, failed: null }], withdrawn: [] })
-    expect(await announce(['local:a'], NOW + 1000)).toEqual(first)
-  })
-
-  test('has the algorithm it is listed with, and is another key with another one', async () => {
-    const { announce } = keyState()
-    const said = await announce(['local:a', 'local:a?alg=ES384', 'local:a?alg=RS256'])
-    expect(said.listed.map(({ key }) => key?.publicJwk.alg)).toEqual(['ES256', 'ES384', 'RS256'])
-    expect(new Set(signing(said)).size).toBe(3)
-  })
-
-  test('survives the object', async () => {
-    const { announce, restart } = keyState()
-    const before = await announce(['local:a', 'local:b'])
+  test('is made when it is first listed, signs at once, and stays the same', async () => {
+    const world = new KeyWorld(['local:a'])
+    const first = await world.read()
+    expect(first).toEqual({
+      stamp: 'ours',
+      keys: [
+        {
+          publicJwk: expect.objectContaining({ kty: 'EC', use: 'sig', alg: 'ES256' }),
+          arn: null,
+          wrapped: null,
+          privateJwk: expect.objectContaining({ kty: 'EC' }),
+          phase: 'active',
+          failed: null,
+        },
+      ],
+      defaultAlg: 'ES256',
+      problems: [],
+    })
+    world.clock.advance(1000)
+    expect(await world.read()).toEqual(first)
     await restart()
-    expect(await announce(['local:a', 'local:b'])).toEqual(before)
+    expect(await world.read()).toEqual(first)
   })
 
   test('is made once, however many ask at the same time', async () => {
-    const { stub, announce } = keyState()
-    const announced = await Promise.all(Array.from({ length: 10 }, () => announce(['local:a', 'local:b'])))
-    expect(new Set(announced.map((said) => signing(said).join())).size).toBe(1)
-    expect(announced.flatMap(({ withdrawn }) => withdrawn)).toEqual([])
-    const rows = await runInDurableObject(stub(), (_, { storage }) =>
-      storage.sql.exec('select kid from signing_key').toArray(),
-    )
-    expect(rows).toHaveLength(2)
+    const world = new KeyWorld(['local:a', 'local:b'])
+    const readings = await Promise.all(Array.from({ length: 10 }, () => world.read()))
+    expect(new Set(readings.map((reading) => published(reading).join())).size).toBe(1)
+    expect(published(await world.read())).toHaveLength(2)
+  })
+
+  test('the first of each algorithm signs, and the first of all is the default', async () => {
+    const reading = await new KeyWorld(['local:a?alg=RS256', 'local:b', 'local:c']).read()
+    expect(reading.keys.map(({ publicJwk, phase }) => `${publicJwk.alg} ${phase}`).sort()).toEqual([
+      'ES256 active',
+      'ES256 published',
+      'RS256 active',
+    ])
+    expect(reading.defaultAlg).toBe('RS256')
+  })
+
+  test('D3: keys come in the order of their kid, whatever they do', async () => {
+    const world = new KeyWorld(['local:a', 'local:b', 'local:c'])
+    const before = published(await world.read())
+    expect(before).toEqual(before.toSorted())
+    world.deploy('local:c', 'local:b', 'local:a')
+    expect(published(await world.read())).toEqual(before)
+  })
+
+  test('the name of a key goes into the database as a value', async () => {
+    const world = new KeyWorld([])
+    const evil = { keeper: 'local' as const, key: "x'; drop table signing_keys; --", alg: 'ES256' as const }
+    world.settings = { stamp: STAMP, sources: [evil], kms: null, wrapping: [], times: KEY_TIMES }
+    expect(await world.read()).toEqual(await world.read())
   })
 })
 
-describe('the order', () => {
-  test("is the operator's, not that of the announcing", async () => {
-    const { announce } = keyState()
-    const [a, b] = signing(await announce(['local:a', 'local:b']))
-    expect(signing(await announce(['local:b', 'local:a']))).toEqual([b, a])
-    const [first, ...rest] = signing(await announce(['local:c', 'local:b', 'local:a']))
-    expect([a, b]).not.toContain(first)
-    expect(rest).toEqual([b, a])
+describe('FE-10: a key that takes the place of another', () => {
+  test('is published at once, signs when nobody can be without it, and the old one leaves when its last token is over', async () => {
+    const world = new KeyWorld(['local:a'])
+    const a = signing(await world.read())
+    world.deploy('local:b')
+    const both = await eventually(world, (reading) => expect(published(reading)).toHaveLength(2))
+    expect(signing(both)).toBe(a)
+    await world.pass(publishBefore - 1)
+    expect(signing(await world.read())).toBe(a)
+    await world.pass(1)
+    const replaced = await world.read()
+    expect(signing(replaced)).not.toBe(a)
+    expect(published(replaced)).toContain(a)
+    await world.pass(publishAfter - 1)
+    expect(published(await world.read())).toContain(a)
+    await world.pass(1)
+    expect(published(await world.read())).toEqual([signing(replaced)])
+    expect(await world.dump()).not.toContain(a)
   })
 
-  test('of withdrawn keys is newest first', async () => {
-    const { announce } = keyState()
-    const [a, b, c] = signing(await announce(['local:a', 'local:b', 'local:c']))
-    await announce(['local:b', 'local:c'], NOW + 10)
-    await announce(['local:c'], NOW + 20)
-    expect(published(await announce(['local:c'], NOW + 30))).toEqual([c, b, a])
-  })
-})
-
-describe('12.6: a key that is listed no more', () => {
-  test('stays published for 3900 s after it was first seen to be gone, and no longer', async () => {
-    const { announce } = keyState()
-    const [a] = signing(await announce(['local:a', 'local:b']))
-    const until = NOW + 100 + PUBLISHED_AFTER_WITHDRAWAL
-    for (const now of [NOW + 100, NOW + 200, until - 1]) {
-      const { withdrawn } = await announce(['local:b'], now)
-      expect(withdrawn.map(({ publicJwk, publishedUntil }) => [publicJwk.kid, publishedUntil])).toEqual([[a, until]])
-    }
-    expect((await announce(['local:b'], until)).withdrawn).toEqual([])
-  })
-
-  test('that comes back in time is the same, and begins anew when it is withdrawn again', async () => {
-    const { announce } = keyState()
-    const [a] = signing(await announce(['local:a']))
-    await announce(['local:b'], NOW + 10)
-    const back = await announce(['local:a', 'local:b'], NOW + 20)
-    expect([signing(back)[0], back.withdrawn]).toEqual([a, []])
-    const { withdrawn } = await announce(['local:b'], NOW + 30)
-    expect(withdrawn.map(({ publishedUntil }) => publishedUntil)).toEqual([NOW + 30 + PUBLISHED_AFTER_WITHDRAWAL])
-  })
-
-  test('that comes back too late is another key, and the old private half is gone', async () => {
-    const { stub, announce } = keyState()
-    const before = await announce(['local:a'])
-    await announce(['local:b'], NOW + 10)
-    await announce(['local:b'], NOW + 10 + PUBLISHED_AFTER_WITHDRAWAL)
-    const after = await announce(['local:a'], NOW + 20 + PUBLISHED_AFTER_WITHDRAWAL)
-    expect(signing(after)).not.toEqual(signing(before))
-    const stored = await runInDurableObject(stub(), (_, { storage }) =>
-      JSON.stringify(storage.sql.exec('select * from signing_key').toArray()),
+  test('D1: it does so by its alarm alone, which nobody but the platform rings', async () => {
+    const world = new KeyWorld(['local:a'])
+    const a = signing(await world.read())
+    world.deploy('local:b')
+    await eventually(world, (reading) => expect(published(reading)).toHaveLength(2))
+    expect(world.wakeAt).toBe(NOW + publishBefore)
+    world.clock.advance(publishBefore)
+    const { stub } = world
+    // The platform's own alarm, in place of the one that these tests ring.
+    await runInDurableObject(stub, (_, { storage }) => storage.setAlarm(Date.now() + 60_000))
+    expect(await runDurableObjectAlarm(stub)).toBe(true)
+    const [stored] = await runInDurableObject(stub, (_, { storage }) =>
+      storage.sql.exec<{ kid: string }>("select kid from signing_keys where phase = 'active'").toArray(),
     )
-    expect(stored).not.toContain(before.listed[0]?.key?.privateJwk?.d)
+    expect(stored?.kid).not.toBe(a)
   })
 
-  test('is withdrawn also when nothing at all is listed', async () => {
-    const { announce } = keyState()
-    const [key] = (await announce(['local:a'])).listed
-    expect(await announce([], NOW + 1)).toEqual({
-      stamp: 'ours',
-      listed: [],
-      withdrawn: [{ ...key?.key, publishedUntil: NOW + 1 + PUBLISHED_AFTER_WITHDRAWAL }],
-    })
+  test('without a list, everything stays as it is', async () => {
+    const world = new KeyWorld(['local:a'])
+    const before = await world.read()
+    world.deploy()
+    await world.pass(1_000_000)
+    expect((await world.read()).keys).toEqual(before.keys)
   })
 })
 
@@ -159,106 +148,27 @@ describe('T-12: a storage belongs to one mode, issuer and trust domain', () => {
     ['issuer', 'https://issuer.example.org/other'],
     ['trustDomain', 'other.example'],
   ])('another %s is refused, and changes nothing', async (field, value) => {
-    const { stub, announce, restart } = keyState()
-    const before = await announce(['local:a'])
+    const world = new KeyWorld(['local:a'])
+    const before = await world.read()
     const foreign = { ...STAMP, [field]: value }
-    expect(await stub().announce(foreign, specs('local:b'), null, NOW + 10)).toEqual({ stamp: 'foreign', field })
-    await restart()
-    expect(await stub().announce(foreign, [], null, NOW + 20)).toEqual({ stamp: 'foreign', field })
-    expect(await announce(['local:a'], NOW + 30)).toEqual(before)
-  })
-})
-
-describe('as a state machine', () => {
-  const NAMES = ['local:a', 'local:b', 'local:c', 'local:d']
-
-  /** What there should be. It learns the `kid` of a new key, and holds every other one to what it was. */
-  class Model {
-    readonly #keys = new Map<string, { kid: string; withdrawnAt: number | null }>()
-    readonly #everSeen = new Set<string>()
-
-    check(list: readonly string[], now: number, said: Ours): void {
-      for (const [name, key] of this.#keys) {
-        if (list.includes(name)) key.withdrawnAt = null
-        else key.withdrawnAt ??= now
-        if (key.withdrawnAt !== null && key.withdrawnAt <= now - PUBLISHED_AFTER_WITHDRAWAL) this.#keys.delete(name)
-      }
-      const signers = signing(said)
-      expect(signers).toHaveLength(list.length)
-      for (const [index, name] of list.entries()) this.#meet(name, signers[index] as string)
-      expect(said.withdrawn.map(({ publicJwk, publishedUntil }) => [publicJwk.kid, publishedUntil])).toEqual(
-        [...this.#keys.values()]
-          .flatMap(({ kid, withdrawnAt }) => (withdrawnAt === null ? [] : [{ kid, withdrawnAt }]))
-          .toSorted((one, other) => other.withdrawnAt - one.withdrawnAt || (one.kid < other.kid ? -1 : 1))
-          .map(({ kid, withdrawnAt }) => [kid, withdrawnAt + PUBLISHED_AFTER_WITHDRAWAL]),
-      )
-      const all = published(said)
-      expect(new Set(all).size).toBe(all.length)
-      expect(all).toEqual(expect.arrayContaining(signers))
-    }
-
-    #meet(name: string, kid: string): void {
-      const known = this.#keys.get(name)
-      if (known) expect(kid).toBe(known.kid)
-      else {
-        expect(this.#everSeen).not.toContain(kid)
-        this.#everSeen.add(kid)
-        this.#keys.set(name, { kid, withdrawnAt: null })
-      }
-    }
-  }
-
-  /** Mostly a little, at times past the end of a withdrawn key, and at times back: isolates' clocks differ. */
-  const step = fc.oneof(
-    fc.integer({ min: 0, max: 2000 }),
-    fc.constantFrom(3899, 3900, 3901, 10_000),
-    fc.integer({ min: -60, max: -1 }),
-  )
-  const command = fc.oneof(
-    { weight: 9, arbitrary: fc.record({ list: fc.shuffledSubarray(NAMES), after: step }) },
-    { weight: 1, arbitrary: fc.constant('restart' as const) },
-  )
-
-  test('12.6: whatever is listed when, no signer is unpublished and no key vanishes before its time', async () => {
-    await fc.assert(
-      fc.asyncProperty(fc.array(command, { minLength: 1, maxLength: 12 }), async (commands) => {
-        const { announce, restart } = keyState()
-        const model = new Model()
-        let now = NOW
-        for (const one of commands) {
-          if (one === 'restart') {
-            await restart()
-            continue
-          }
-          now += one.after
-          model.check(one.list, now, await announce(one.list, now))
-        }
-      }),
-      { numRuns: 25 },
-    )
+    expect(await world.stub.read(foreign)).toEqual({ stamp: 'foreign', field })
+    expect(await world.stub.report(foreign)).toBeNull()
+    expect(await world.stub.revoke(foreign, published(before)[0] ?? '')).toBeNull()
+    expect(await world.stub.rotate(foreign, null)).toEqual({ outcome: 'no_successor' })
+    // The state itself may be the one that has been deployed with another.
+    if (world.settings) world.settings = { ...world.settings, stamp: foreign }
+    expect(await world.stub.read(STAMP)).toEqual({ stamp: 'foreign', field })
+    await runInDurableObject(world.stub, (state: KeyState) => state.alarm())
+    if (world.settings) world.settings = { ...world.settings, stamp: STAMP }
+    expect(await world.read()).toEqual(before)
   })
 
-  test('two announcements at once are as good as one after the other', async () => {
-    const lists = fc.shuffledSubarray(NAMES, { minLength: 1 })
-    await fc.assert(
-      fc.asyncProperty(lists, lists, lists, async (before, one, other) => {
-        const { announce } = keyState()
-        await announce(before)
-        const kidOf = new Map<string, string>()
-        const both = await Promise.all([announce(one, NOW + 1), announce(other, NOW + 1)])
-        for (const [said, list] of [[both[0], one] as const, [both[1], other] as const]) {
-          for (const [index, kid] of signing(said).entries()) {
-            // One name is one key, in both of them.
-            const name = list[index] as string
-            expect(kidOf.get(name) ?? kid).toBe(kid)
-            kidOf.set(name, kid)
-          }
-          const all = published(said)
-          expect(new Set(all).size).toBe(all.length)
-        }
-      }),
-      { numRuns: 20 },
-    )
+  test('one whose own environment can’t be read does nothing', async () => {
+    const world = new KeyWorld(['local:a'])
+    world.settings = null
+    expect(await world.stub.read(STAMP)).toEqual({ stamp: 'unconfigured' } satisfies KeyReading)
+    expect(await world.stub.report(STAMP)).toBeNull()
+    await runInDurableObject(world.stub, (state: KeyState) => state.alarm())
   })
 })
 
@@ -272,118 +182,120 @@ describe('T-15: a key in KMS', () => {
     vi.unstubAllGlobals()
   })
 
+  const asked = () => kms.requests.map(({ operation }) => operation)
   async function aliased(name: string, spec = 'ECC_NIST_P256'): Promise<string> {
     const arn = await kms.createKey(spec)
     kms.setAlias(name, arn)
     return arn
   }
+  const world = (...list: string[]) => new KeyWorld(list, { kms: kms.access })
 
-  test('is pinned with its public half and ARN, and asked for no more', async () => {
-    const { announce } = keyState(kms)
+  test('is pinned with its public half and ARN, has signed once, and is asked for no more', async () => {
     const arn = await aliased('alias/a')
-    const first = await announce(['awskms:alias/a'])
-    const key = { publicJwk: expect.objectContaining({ alg: 'ES256' }), arn, privateJwk: null, publishedUntil: null }
-    expect(first.listed).toEqual([{ key, failed: null }])
-    expect(await announce(['awskms:alias/a'], NOW + 1)).toEqual(first)
-    expect(kms.requests.map(({ operation }) => operation)).toEqual(['GetPublicKey'])
+    const keys = world('awskms:alias/a')
+    const first = await keys.read()
+    expect(first.keys).toMatchObject([{ arn, wrapped: null, privateJwk: null, phase: 'active', failed: null }])
+    keys.clock.advance(1)
+    expect(await keys.read()).toEqual(first)
+    expect(asked()).toEqual(['GetPublicKey', 'Sign'])
   })
 
-  /** Announces until what KMS says in the background has arrived. */
-  const compared = (announce: () => Promise<Ours>, failed: string | null): Promise<Ours> =>
-    vi.waitFor(async () => {
-      const said = await announce()
-      expect(failures(said)[0]).toBe(failed)
-      return said
-    }, 15_000)
+  test('that can’t sign is announced and not published, until it can', async () => {
+    await aliased('alias/a')
+    const keys = world('awskms:alias/a')
+    const noSign: Trouble = async ({ operation }, answer) =>
+      operation === 'Sign' ? kmsError('AccessDeniedException') : answer()
+    kms.trouble = noSign
+    const reading = await keys.read()
+    expect([published(reading), reasons(reading)]).toEqual([[], ['1 unavailable']])
+    expect((await keys.report()).keys).toMatchObject([{ phase: 'announced', entry: 1 }])
+    kms.trouble = null
+    keys.clock.advance(10)
+    expect(signing(await keys.read())).toBeDefined()
+  })
 
   test('is published and signs without waiting for a KMS that hangs', async () => {
-    const { announce, restart } = keyState(kms)
     await aliased('alias/a')
-    const before = await announce(['awskms:alias/a'])
+    const keys = world('awskms:alias/a')
+    const before = await keys.read()
     await restart()
     const released = Promise.withResolvers<void>()
     kms.trouble = async (_, answer) => {
       await released.promise
       return answer()
     }
-    expect(await announce(['awskms:alias/a'])).toEqual(before)
-    await vi.waitFor(() => expect(kms.requests).toHaveLength(2), 15_000)
-    expect(await announce(['awskms:alias/a'])).toEqual(before)
+    expect(await keys.read()).toEqual(before)
+    await vi.waitFor(() => expect(asked()).toHaveLength(3), 15_000)
+    expect(await keys.read()).toEqual(before)
     released.resolve()
   })
 
-  test('is compared every ten minutes, and every ten seconds while it does not match', async () => {
-    const { announce } = keyState(kms)
+  test('is compared with its name every ten minutes, and every ten seconds while it does not match', async () => {
     await aliased('alias/a')
-    const announced = (now: number) => announce(['awskms:alias/a'], now)
-    const asked = (times: number) => vi.waitFor(() => expect(kms.requests).toHaveLength(times), 15_000)
-    await announced(NOW)
-    await announced(NOW + 599)
-    await asked(1)
-    await announced(NOW + 600)
-    await asked(2)
-    await announced(NOW + 609)
+    const keys = world('awskms:alias/a')
+    const compared = () => asked().filter((operation) => operation === 'GetPublicKey').length - 1
+    await keys.read()
+    const at = async (now: number, times: number) => {
+      keys.clock.seconds = now
+      await keys.read()
+      await vi.waitFor(() => expect(compared()).toBe(times), 15_000)
+      await runInDurableObject(keys.stub, () => {})
+    }
+    await at(NOW + 599, 0)
+    await at(NOW + 600, 1)
     await aliased('alias/a')
-    await compared(() => announced(NOW + 1200), 'key_mismatch')
-    await announced(NOW + 1209)
-    await asked(3)
-    await announced(NOW + 1210)
-    await asked(4)
+    await at(NOW + 1199, 1)
+    await at(NOW + 1200, 2)
+    await eventually(keys, (reading) => expect(reasons(reading)).toEqual(['1 key_mismatch']))
+    await at(NOW + 1209, 2)
+    await at(NOW + 1210, 3)
   })
 
-  test('12.11: whose alias was moved stays published and signs no more, now or later', async () => {
-    const { announce, restart } = keyState(kms)
-    await aliased('alias/a')
-    const before = await announce(['awskms:alias/a', 'local:b'])
+  test('12.11: whose alias was moved stays published and signs no more, now or later, until it is moved back', async () => {
+    const arn = await aliased('alias/a')
+    const keys = world('awskms:alias/a', 'local:b')
+    const before = await keys.read()
     await restart()
     await aliased('alias/a')
-    const moved = await compared(() => announce(['awskms:alias/a', 'local:b']), 'key_mismatch')
-    expect([failures(moved), published(moved)]).toEqual([['key_mismatch', null], published(before)])
-    // What was found out is remembered, also by an object that has forgotten everything else.
+    const moved = await eventually(keys, (reading) => expect(reasons(reading)).toEqual(['1 key_mismatch']))
+    expect([signing(moved), published(moved)]).toEqual([undefined, published(before)])
     kms.trouble = troubles.failsInside
     await restart()
-    expect(await announce(['awskms:alias/a', 'local:b'], NOW + 20)).toEqual(moved)
-  })
-
-  test('12.11: whose alias was moved back signs again', async () => {
-    const { announce, restart } = keyState(kms)
-    const arn = await aliased('alias/a')
-    const before = await announce(['awskms:alias/a'])
-    await restart()
-    await aliased('alias/a')
-    await compared(() => announce(['awskms:alias/a']), 'key_mismatch')
+    keys.clock.advance(20)
+    expect(await keys.read()).toEqual(moved)
+    kms.trouble = null
     kms.setAlias('alias/a', arn)
-    expect(await compared(() => announce(['awskms:alias/a'], NOW + 10), null)).toEqual(before)
+    keys.clock.advance(20)
+    expect(await eventually(keys, (reading) => expect(reasons(reading)).toEqual([]))).toEqual(before)
   })
 
   test.each(['throttled', 'failsInside', 'unreachable', 'htmlError'] as const)(
     'stays as it is pinned where KMS does not answer: %s',
     async (trouble) => {
-      const { announce, restart } = keyState(kms)
       await aliased('alias/a')
-      const before = await announce(['awskms:alias/a'])
+      const keys = world('awskms:alias/a')
+      const before = await keys.read()
       await restart()
       kms.trouble = troubles[trouble]
-      const asked = kms.requests.length
-      for (const later of [0, 10, 20]) {
-        expect(await announce(['awskms:alias/a'], NOW + later)).toEqual(before)
-        await vi.waitFor(() => expect(kms.requests.length).toBeGreaterThan(asked), 15_000)
+      const times = kms.requests.length
+      for (let turn = 0; turn < 3; turn++) {
+        expect(await keys.read()).toEqual(before)
+        await vi.waitFor(() => expect(kms.requests.length).toBeGreaterThan(times), 15_000)
+        keys.clock.advance(10)
       }
     },
   )
 
   test.each(['Disabled', 'PendingDeletion'] as const)('that is %s stays published', async (state) => {
-    const { announce, restart } = keyState(kms)
     const arn = await aliased('alias/a')
-    const before = await announce(['awskms:alias/a'])
+    const keys = world('awskms:alias/a')
+    const before = await keys.read()
     kms.setState(arn, state)
     await restart()
-    expect(published(await announce(['awskms:alias/a']))).toEqual(published(before))
-    expect(published(await announce([], NOW + 1))).toEqual(published(before))
+    expect(published(await keys.read())).toEqual(published(before))
   })
 
   test('that cannot be had is a failure of its own, and hinders no other', async () => {
-    const { announce } = keyState(kms)
     const symmetric = kms.addKey({
       spec: 'SYMMETRIC_DEFAULT',
       usage: 'ENCRYPT_DECRYPT',
@@ -392,120 +304,389 @@ describe('T-15: a key in KMS', () => {
       privateKey: null,
     })
     await aliased('alias/a')
-    const said = await announce([
-      'awskms:alias/none',
-      'awskms:alias/a',
-      `awskms:${symmetric}`,
-      'awskms:alias/a?alg=RS256',
-    ])
-    expect(failures(said)).toEqual(['key_unusable', null, 'key_mismatch', 'key_mismatch'])
-    expect(published(said)).toHaveLength(1)
+    const list = ['awskms:alias/a', 'awskms:alias/none', `awskms:${symmetric}`, 'awskms:alias/a?alg=RS256']
+    const reading = await world(...list).read()
+    expect(reasons(reading)).toEqual(['2 key_unusable', '3 key_mismatch', '4 key_mismatch'])
+    expect([published(reading).length, signing(reading)]).toEqual([1, expect.any(String)])
   })
 
-  test('that could not be had is asked for again', async () => {
-    const { announce } = keyState(kms)
+  test('12.11: that cannot be had at the first start and is listed first has no other in its place', async () => {
     await aliased('alias/a')
-    kms.trouble = troubles.failsInside
-    expect(failures(await announce(['awskms:alias/a']))).toEqual(['unavailable'])
-    kms.trouble = null
-    expect(failures(await announce(['awskms:alias/a'], NOW + 10))).toEqual([null])
+    const keys = world('awskms:alias/none', 'awskms:alias/a')
+    const reading = await keys.read()
+    expect([published(reading), reasons(reading)]).toEqual([[], ['1 key_unusable']])
+    kms.setAlias('alias/none', await kms.createKey('ECC_NIST_P256'))
+    keys.clock.advance(10)
+    expect(published(await keys.read())).toHaveLength(2)
   })
 
   test('without access to KMS is denied', async () => {
-    expect(await keyState().announce(['awskms:alias/a'])).toMatchObject({ listed: [{ key: null, failed: 'denied' }] })
+    expect(reasons(await new KeyWorld(['awskms:alias/a']).read())).toEqual(['1 denied'])
   })
 
-  test('is listed once, under one name and with one algorithm, now and later', async () => {
-    const { announce } = keyState(kms)
+  test('is listed once, under one name and with one algorithm', async () => {
     const arn = await aliased('alias/rsa', 'RSA_2048')
-    const names = ['awskms:alias/rsa', `awskms:${arn}`, 'awskms:alias/rsa?alg=PS256']
-    for (const later of [0, 10, 20]) {
-      const said = await announce(names, NOW + later)
-      expect(failures(said)).toEqual([null, 'key_mismatch', 'key_mismatch'])
-      expect(published(said)).toHaveLength(1)
+    const keys = world('awskms:alias/rsa', `awskms:${arn}`, 'awskms:alias/rsa?alg=PS256')
+    for (let turn = 0; turn < 3; turn++) {
+      const reading = await keys.read()
+      expect(reasons(reading)).toEqual(['2 key_mismatch', '3 key_mismatch'])
+      expect(published(reading)).toHaveLength(1)
+      keys.clock.advance(10)
     }
   })
 
-  test('that is listed with another algorithm than it was announced with does not sign with the old one', async () => {
-    const { announce } = keyState(kms)
-    await aliased('alias/rsa', 'RSA_2048')
-    const before = await announce(['awskms:alias/rsa'])
-    for (const later of [10, 20, 30]) {
-      // What the operator lists needs no answer of KMS to be compared.
-      kms.trouble = later === 30 ? troubles.failsInside : null
-      const changed = await announce(['awskms:alias/rsa?alg=PS256'], NOW + later)
-      expect([failures(changed), published(changed)]).toEqual([['key_mismatch'], published(before)])
-    }
-    kms.trouble = null
-    expect(await announce(['awskms:alias/rsa'], NOW + 40)).toEqual(before)
-  })
-
-  test('12.11: whose alias was moved does not sign again because KMS falls silent', async () => {
-    const { announce, restart } = keyState(kms)
-    await aliased('alias/a')
-    await announce(['awskms:alias/a'])
-    await restart()
-    await aliased('alias/a')
-    await compared(() => announce(['awskms:alias/a']), 'key_mismatch')
-    kms.trouble = troubles.failsInside
-    expect(failures(await announce(['awskms:alias/a'], NOW + 10))).toEqual(['key_mismatch'])
-    kms.trouble = null
-  })
-
-  test('that comes back under another name is still the same', async () => {
-    const { announce } = keyState(kms)
+  test('KM-10: that is listed under another name is still the same, and signs on', async () => {
     const arn = await aliased('alias/a')
-    const before = await announce(['awskms:alias/a'])
-    for (const later of [1, 2]) expect(await announce([`awskms:${arn}`], NOW + later)).toEqual(before)
-  })
-
-  test('that was gone for good and is listed again is announced again', async () => {
-    const { announce } = keyState(kms)
-    await aliased('alias/a')
-    const before = await announce(['awskms:alias/a'])
-    await announce(['local:b'], NOW + 10)
-    expect(published(await announce(['local:b'], NOW + 10 + PUBLISHED_AFTER_WITHDRAWAL))).toHaveLength(1)
-    const again = await announce(['awskms:alias/a'], NOW + 20 + PUBLISHED_AFTER_WITHDRAWAL)
-    expect([failures(again), signing(again)]).toEqual([[null], signing(before)])
-  })
-
-  test('12.6: that another announcement withdraws meanwhile is in the JWKS once, and stays there', async () => {
-    const { announce, restart } = keyState(kms)
-    await aliased('alias/a')
-    await announce(['awskms:alias/a'])
-    await restart()
-    const asked = Promise.withResolvers<void>()
-    const released = Promise.withResolvers<void>()
-    kms.trouble = async (_, answer) => {
-      asked.resolve()
-      await released.promise
-      return answer()
-    }
-    // Two versions of the worker, as while one is being rolled out.
-    const one = announce(['awskms:alias/a'], NOW + 10)
-    await asked.promise
-    await announce(['local:b'], NOW + 11)
-    released.resolve()
-    const said = await one
-    const all = published(said)
-    expect(new Set(all).size).toBe(all.length)
-    expect(said.listed[0]?.key?.publishedUntil).toBeNull()
+    const keys = world('awskms:alias/a')
+    const before = await keys.read()
+    keys.deploy(`awskms:${arn}`)
+    expect(await eventually(keys, (reading) => expect(reasons(reading)).toEqual([]))).toEqual(before)
   })
 
   test('style 4.9: what KMS says stays inside', async () => {
-    const { announce } = keyState(kms)
+    const keys = world('awskms:alias/a')
     kms.trouble = troubles.failsInside
-    expect(await announce(['awskms:alias/a'])).toEqual({
+    expect(await keys.read()).toEqual({
       stamp: 'ours',
-      listed: [{ key: null, failed: 'unavailable' }],
-      withdrawn: [],
+      keys: [],
+      defaultAlg: null,
+      problems: [{ entry: 1, reason: 'unavailable' }],
+    })
+  })
+
+  describe('that we make', () => {
+    const alive = () => kms.createdKeys().filter(({ state }) => state === 'Enabled')
+
+    test('is tagged, signs, and is followed by one that waits', async () => {
+      const keys = world('awskms')
+      const a = signing(await keys.read())
+      expect(a).toBeDefined()
+      await keys.pass(20)
+      const reading = await keys.read()
+      expect([signing(reading), published(reading).length, reasons(reading)]).toEqual([a, 2, []])
+      expect(alive()).toHaveLength(2)
+      const [{ tags } = { tags: {} }] = alive()
+      expect(tags).toEqual({
+        'spiffe-edge:trust-domain': 'example.org',
+        'spiffe-edge:creation': expect.stringMatching(/^[0-9a-f-]{36}$/),
+      })
+      expect((await keys.report()).keys).toMatchObject([
+        { made: true, keeper: 'awskms', entry: 1 },
+        { made: true, keeper: 'awskms', entry: 1 },
+      ])
+    })
+
+    test('is replaced when its time is over, and given back to KMS when its last token is', async () => {
+      const keys = world('awskms')
+      await keys.read()
+      await keys.pass(20)
+      const [first] = alive()
+      const a = signing(await keys.read())
+      await keys.pass(replaceAfter)
+      expect(signing(await keys.read())).not.toBe(a)
+      expect(alive()).toHaveLength(3)
+      await keys.pass(publishAfter + 20)
+      expect(alive()).toHaveLength(2)
+      expect(kms.createdKeys().find(({ arn }) => arn === first?.arn)?.state).toBe('PendingDeletion')
+    })
+
+    test('12.11: an answer of KMS that is lost leaves no key behind: it is found by its tag', async () => {
+      const keys = world('awskms')
+      let lost = 0
+      kms.trouble = async ({ operation }, answer) => {
+        const said = await answer()
+        return operation === 'CreateKey' && lost++ === 0 ? kmsError('KMSInternalException', undefined, 500) : said
+      }
+      expect(reasons(await keys.read())).toEqual(['1 unavailable'])
+      expect(alive()).toHaveLength(1)
+      await restart()
+      await keys.pass(20)
+      expect(signing(await keys.read())).toBeDefined()
+      await keys.pass(20)
+      expect(alive()).toHaveLength(published(await keys.read()).length)
+      expect((await keys.report()).orphans).toEqual([])
+    })
+
+    test('a creation of which nothing is to be known is named, looked for again, and not followed by many', async () => {
+      const keys = world('awskms')
+      const unheard: Trouble = async ({ operation }, answer) => {
+        if (operation === 'GetResources') return kmsError('AccessDeniedException')
+        const said = await answer()
+        return operation === 'CreateKey' ? kmsError('KMSInternalException', undefined, 500) : said
+      }
+      kms.trouble = unheard
+      await keys.read()
+      await keys.pass(10_000)
+      const { orphans } = await keys.report()
+      expect(orphans).toEqual(alive().map(({ tags }) => tags['spiffe-edge:creation']))
+      expect(orphans).toHaveLength(3)
+      kms.trouble = null
+      await keys.pass(4000)
+      expect((await keys.report()).orphans).toEqual([])
+      expect(signing(await keys.read())).toBeDefined()
+      expect(published(await keys.read())).toHaveLength(alive().length)
+    })
+
+    test('a creation that has failed is begun anew when it is sure that there is no key', async () => {
+      const keys = world('awskms')
+      kms.trouble = async ({ operation }, answer) =>
+        operation === 'CreateKey' ? kmsError('KMSInternalException', undefined, 500) : answer()
+      await keys.read()
+      await keys.pass(899)
+      expect(kms.requests.filter(({ operation }) => operation === 'CreateKey')).toHaveLength(1)
+      kms.trouble = null
+      await keys.pass(20)
+      expect((await keys.report()).orphans).toEqual([])
+      expect(signing(await keys.read())).toBeDefined()
+    })
+
+    test('is not made where that is not allowed, and nothing is left over', async () => {
+      const keys = world('awskms')
+      kms.trouble = async () => kmsError('AccessDeniedException')
+      expect(reasons(await keys.read())).toEqual(['1 denied'])
+      await keys.pass(1000)
+      expect((await keys.report()).orphans).toEqual([])
+      kms.trouble = null
+      await keys.pass(10)
+      expect(signing(await keys.read())).toBeDefined()
+    })
+
+    test('that nobody wants any more is given back', async () => {
+      const keys = world('awskms')
+      await keys.read()
+      await keys.pass(20)
+      keys.deploy('local:a')
+      await eventually(keys, (reading) => expect(published(reading)).toHaveLength(2))
+      await keys.pass(publishBefore + publishAfter + 20)
+      expect(alive()).toEqual([])
+      expect(published(await keys.read())).toHaveLength(1)
     })
   })
 })
 
-test('the name of a key goes into the database as a value', async () => {
-  const evil: KeyReference = { keeper: 'local', key: "x'; drop table signing_key; --", alg: 'ES256' }
-  const stub = newKeyState()
-  const first = await stub.announce(STAMP, [evil], null, NOW)
-  expect(await stub.announce(STAMP, [evil], null, NOW)).toEqual(first)
+describe('T-16: a key that is stored wrapped', () => {
+  const world = () => new KeyWorld(['wrapped'], { wrapping: [SECRET] })
+
+  test('signs, is followed by one that waits, and is nowhere in the clear', async () => {
+    const keys = world()
+    const reading = await keys.read()
+    expect(reading.keys).toMatchObject([
+      { arn: null, privateJwk: null, wrapped: expect.stringMatching(/^v1\.secret\./) },
+    ])
+    await keys.pass(replaceAfter + 20)
+    expect(published(await keys.read()).length).toBeGreaterThanOrEqual(2)
+    const stored = await keys.dump()
+    for (const member of ['"d"', '\\"d\\"', 'private_jwk":"', '"p"']) expect(stored).not.toContain(member)
+    expect(stored).toContain('"private_jwk":null')
+  })
+
+  test('is not made without what wraps it', async () => {
+    expect(reasons(await new KeyWorld(['wrapped']).read())).toEqual(['1 denied'])
+    const secret = { keeper: 'secret', secret: 'short' } as const
+    expect(reasons(await new KeyWorld(['wrapped'], { wrapping: [secret] }).read())).toEqual(['1 key_mismatch'])
+  })
+})
+
+describe('rotating by hand', () => {
+  const world = async () => {
+    const keys = new KeyWorld(['wrapped'], { wrapping: [SECRET] })
+    await keys.read()
+    await keys.pass(20)
+    return keys
+  }
+
+  test('is refused until it is safe, and says when that is', async () => {
+    const keys = await world()
+    const a = signing(await keys.read())
+    const [, next] = (await keys.report()).keys.toSorted((one) => (one.kid === a ? -1 : 1))
+    expect(await keys.stub.rotate(STAMP, null)).toEqual({ outcome: 'not_safe_yet', safeAt: next?.safeAt })
+    await keys.pass((next?.safeAt ?? 0) - keys.clock.now() - 1)
+    expect(await keys.stub.rotate(STAMP, null)).toMatchObject({ outcome: 'not_safe_yet' })
+    await keys.pass(2)
+    expect(signing(await keys.read())).toBe(a)
+    expect(await keys.stub.rotate(STAMP, 'ES256')).toEqual({ outcome: 'rotated' })
+    expect(signing(await keys.read())).toBe(next?.kid)
+    expect(await keys.stub.rotate(STAMP, 'ES256')).not.toEqual({ outcome: 'rotated' })
+  })
+
+  test('is not for keys that are listed one by one, nor for an algorithm that there is none of', async () => {
+    const listed = new KeyWorld(['local:a', 'local:b'])
+    await listed.read()
+    await listed.pass(publishBefore)
+    for (const alg of [null, 'ES256', 'RS256'] as const)
+      expect(await listed.stub.rotate(STAMP, alg)).toEqual({ outcome: 'no_successor' })
+  })
+})
+
+describe('D4: a key that is revoked', () => {
+  test('is out of the JWKS at once and for ever, and its successor signs', async () => {
+    const keys = new KeyWorld(['wrapped'], { wrapping: [SECRET] })
+    const a = signing(await keys.read()) ?? ''
+    await keys.pass(20)
+    const revokedAt = keys.clock.now()
+    const revocation = { kid: a, revokedAt, signingStopsAt: revokedAt + 240 }
+    expect(await keys.stub.revoke(STAMP, a)).toEqual(revocation)
+    const reading = await keys.read()
+    expect([published(reading).includes(a), signing(reading)]).toEqual([false, expect.any(String)])
+    await keys.pass(1000)
+    expect(await keys.stub.revoke(STAMP, a)).toEqual(revocation)
+    expect((await keys.report()).revoked).toEqual([{ kid: a, revokedAt }])
+    const dump = await keys.dump()
+    expect(dump.split(a)).toHaveLength(2)
+  })
+
+  test('is not taken in again, though its name is listed still', async () => {
+    const kms = new KmsStub()
+    vi.stubGlobal('fetch', kms.fetch)
+    const [a, b] = await Promise.all([kms.createKey('ECC_NIST_P256'), kms.createKey('ECC_NIST_P256')])
+    const keys = new KeyWorld([`awskms:${a}`, `awskms:${b}`], { kms: kms.access })
+    const before = await keys.read()
+    await keys.stub.revoke(STAMP, signing(before) ?? '')
+    await keys.pass(20)
+    const after = await eventually(keys, (reading) => expect(reasons(reading)).toEqual(['1 revoked']))
+    expect(published(after)).toEqual(published(before).filter((kid) => kid !== signing(before)))
+    expect(signing(after)).toBe(published(after)[0])
+    vi.unstubAllGlobals()
+  })
+
+  test('that was never there is none', async () => {
+    const keys = new KeyWorld(['local:a'])
+    await keys.read()
+    expect(await keys.stub.revoke(STAMP, 'x'.repeat(43))).toBeNull()
+  })
+})
+
+describe('what KMS costs', () => {
+  const usage = { calls: 4, throttled: 1, failed: 2, milliseconds: 400, slowestMilliseconds: 250 }
+
+  test('is counted by the hour, of the whole fleet, for a day', async () => {
+    const kms = new KmsStub()
+    vi.stubGlobal('fetch', kms.fetch)
+    const keys = new KeyWorld([], { kms: kms.access })
+    const start = NOW - (NOW % 3600)
+    await keys.stub.read(STAMP, usage)
+    await keys.stub.read(STAMP, { ...usage, slowestMilliseconds: 50 })
+    keys.clock.advance(3600)
+    await keys.stub.read(STAMP, usage)
+    const hour = { throttled: 1, failed: 2, calls: 4, meanMilliseconds: 100, slowestMilliseconds: 250 }
+    expect((await keys.report()).kms).toEqual({
+      hours: [
+        { start: start + 3600, ...hour },
+        { start, ...hour, calls: 8, throttled: 2, failed: 4 },
+      ],
+    })
+    keys.clock.advance(23 * 3600)
+    await keys.stub.read(STAMP, usage)
+    expect((await keys.report()).kms?.hours.map((one) => one.start)).toEqual([start + 24 * 3600, start + 3600])
+    vi.unstubAllGlobals()
+  })
+
+  test('is not asked of who has nothing there', async () => {
+    expect((await new KeyWorld(['local:a']).report()).kms).toBeNull()
+  })
+})
+
+describe('as a whole, with a KMS that fails at any call and an object that ends between any two', () => {
+  afterEach(() => {
+    vi.unstubAllGlobals()
+  })
+
+  const LISTS = [['awskms'], ['wrapped'], ['awskms', 'wrapped?alg=ES384'], ['local:a'], ['wrapped', 'awskms?alg=ES384']]
+  const event = fc.oneof(
+    {
+      weight: 6,
+      arbitrary: fc.record({ pass: fc.constantFrom(0, 1, 11, 61, 4000, replaceAfter, replaceAfter + 4000) }),
+    },
+    { weight: 3, arbitrary: fc.record({ fail: fc.nat(3) }) },
+    { weight: 3, arbitrary: fc.record({ crash: fc.nat(3) }) },
+    { weight: 1, arbitrary: fc.record({ list: fc.constantFrom(...LISTS) }) },
+    { weight: 1, arbitrary: fc.record({ rotate: fc.constant(true) }) },
+    { weight: 1, arbitrary: fc.record({ revoke: fc.constant(true) }) },
+    { weight: 1, arbitrary: fc.record({ jump: fc.integer({ min: -100_000, max: 100_000 }) }) },
+  )
+
+  test('T-15: one active key of each algorithm, none of them unpublished, none in the clear, and no key of KMS is lost', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(event, { minLength: 3, maxLength: 14 }), async (events) => {
+        const kms = new KmsStub()
+        vi.stubGlobal('fetch', kms.fetch)
+        const keys = new KeyWorld(['awskms'], { kms: kms.access, wrapping: [SECRET] })
+        /** How many calls from now something happens. */
+        let failIn = -1
+        let crashIn = -1
+        let crashed = false
+        kms.trouble = async (_, answer, signal) => {
+          const said = await answer()
+          // KMS has done it, and nobody is there any more to hear of it.
+          if (crashIn-- === 0) {
+            crashed = true
+            return await troubles.hangs(_, answer, signal)
+          }
+          return failIn-- === 0 ? kmsError('KMSInternalException', undefined, 500) : said
+        }
+        // Looks by itself: what goes on after an await in the object's own time would end with the object.
+        const survive = async (action: Promise<unknown>) => {
+          let done = false
+          const finished = action
+            .catch(() => {})
+            .finally(() => {
+              done = true
+            })
+          while (!done && !crashed) await new Promise((resolve) => setTimeout(resolve, 1))
+          if (crashed) await restart()
+          await finished
+          crashed = false
+        }
+        const check = async () => {
+          await survive(keys.read())
+          // Isolates that ask at the same moment are told the same.
+          const [reading, another] = await Promise.all([keys.read(), keys.read()])
+          expect(another).toEqual(reading)
+          const active = reading.keys.filter(({ phase }) => phase === 'active')
+          expect(new Set(active.map(({ publicJwk }) => publicJwk.alg)).size).toBe(active.length)
+          for (const { publicJwk } of reading.keys)
+            expect(await thumbprint(publicJwk as JsonWebKey)).toBe(publicJwk.kid)
+          const { revoked } = await keys.report()
+          for (const { kid } of revoked) expect(published(reading)).not.toContain(kid)
+          const stored = await keys.dump()
+          if (keys.settings?.sources.every(({ keeper }) => keeper !== 'local')) expect(stored).not.toContain('"d\\\\"')
+          // Each key that KMS has made for us is known here by its ARN, or by the tag of a creation that is not over.
+          for (const { arn, state, tags } of kms.createdKeys())
+            if (state === 'Enabled')
+              expect(stored.includes(arn) || stored.includes(tags['spiffe-edge:creation'] ?? '?')).toBe(true)
+        }
+        for (const one of events) {
+          if ('fail' in one) failIn = one.fail
+          if ('crash' in one) crashIn = one.crash
+          if ('list' in one) keys.deploy(...one.list)
+          if ('jump' in one) keys.clock.advance(one.jump)
+          if ('rotate' in one) await survive(keys.stub.rotate(STAMP, null) as unknown as Promise<unknown>)
+          if ('revoke' in one) {
+            const kid = (await keys.report()).keys.find(({ phase }) => phase === 'active')?.kid
+            if (kid) await survive(keys.stub.revoke(STAMP, kid) as unknown as Promise<unknown>)
+          }
+          if ('pass' in one) await survive(keys.pass(one.pass))
+          await check()
+        }
+        // In the end, with nothing in the way, everything that is not needed has been given back.
+        kms.trouble = null
+        keys.deploy('awskms')
+        await keys.read()
+        await keys.pass(5000)
+        await keys.pass(publishBefore + publishAfter + 5000)
+        await keys.pass(100)
+        const reading = await keys.read()
+        const known = reading.keys.flatMap(({ arn }) => arn ?? [])
+        const { orphans } = await keys.report()
+        const alive = kms.createdKeys().filter(({ state }) => state === 'Enabled')
+        expect(alive.filter(({ arn }) => !known.includes(arn)).map(({ tags }) => tags['spiffe-edge:creation'])).toEqual(
+          alive
+            .filter(({ tags }) => orphans.includes(tags['spiffe-edge:creation'] ?? ''))
+            .map(({ tags }) => tags['spiffe-edge:creation']),
+        )
+        expect(signing(reading)).toBeDefined()
+      }),
+      { numRuns: 40 },
+    )
+  }, 120_000)
 })

@@ -1,8 +1,8 @@
 import { abortAllDurableObjects, runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
+import type { Stamp } from '../../../worker/key_settings.ts'
 import type { PolicyReading } from '../../../worker/state/policy_state.ts'
-import type { Stamp } from '../../../worker/state/stamp.ts'
 import { NOW } from '../../support/clock.ts'
 import { newPolicyState } from '../issuer.ts'
 

@@ -1,0 +1,98 @@
+/** What the state of the keys finds around itself: its environment, its clock, and who wakes it up. */
+
+import { runInDurableObject } from 'cloudflare:test'
+import { env } from 'cloudflare:workers'
+import { type KeyReference, parseKeyReference, type WrappingReference } from '../../keys/key_reference.ts'
+import type { KmsAccess } from '../../keys/kms.ts'
+import type { KeySettings, Stamp } from '../../worker/key_settings.ts'
+import { KEY_TIMES, type KeyTimes } from '../../worker/key_times.ts'
+import type { KeyReading, KeyReport, KeyState } from '../../worker/state/key_state.ts'
+import { Clock } from '../support/clock.ts'
+import { ISSUER } from '../support/policy.ts'
+
+export const STAMP: Stamp = { mode: 'development', issuer: ISSUER, trustDomain: 'example.org' }
+
+/** One for all copies of this module: a test may have its modules loaded anew, and the object keeps the ones it has. */
+const shared = globalThis as { keyWorlds?: Map<string, KeyWorld> }
+shared.keyWorlds ??= new Map()
+const worlds = shared.keyWorlds
+
+export function worldOf(id: DurableObjectId): KeyWorld | undefined {
+  return worlds.get(id.toString())
+}
+
+export function references(...texts: readonly string[]): KeyReference[] {
+  return texts.map((text) => {
+    const reference = parseKeyReference(text)
+    if (!reference) throw new TypeError(`not a key: ${text}`)
+    return reference
+  })
+}
+
+export type OurReading = Extract<KeyReading, { stamp: 'ours' }>
+
+/** A state of its own, deployed with one list of keys after another. */
+export class KeyWorld {
+  /** As it was last deployed; null where that can't be read. */
+  settings: KeySettings | null
+  /** When the state wants to be woken up; null for never. */
+  wakeAt: number | null = null
+  readonly clock: Clock
+  readonly id: DurableObjectId
+
+  constructor(
+    list: readonly string[],
+    given: { kms?: KmsAccess | null; wrapping?: readonly WrappingReference[]; times?: KeyTimes; clock?: Clock } = {},
+    id = env.KEY_STATE.idFromName(`test-${crypto.randomUUID()}`),
+  ) {
+    const { kms = null, wrapping = [], times = KEY_TIMES, clock = new Clock() } = given
+    this.settings = { stamp: STAMP, sources: references(...list), kms, wrapping, times }
+    this.clock = clock
+    this.id = id
+    worlds.set(id.toString(), this)
+  }
+
+  get stub(): DurableObjectStub<KeyState> {
+    return env.KEY_STATE.get(this.id) as unknown as DurableObjectStub<KeyState>
+  }
+
+  /** As a deployment with another list does: the object begins anew. */
+  deploy(...list: readonly string[]): this {
+    if (this.settings) this.settings = { ...this.settings, sources: references(...list) }
+    return this
+  }
+
+  async read(): Promise<OurReading> {
+    const reading = (await this.stub.read(STAMP)) as KeyReading
+    if (reading.stamp !== 'ours') throw new TypeError(`not ours: ${reading.stamp}`)
+    return reading
+  }
+
+  async report(): Promise<KeyReport> {
+    return (await this.stub.report(STAMP)) as KeyReport
+  }
+
+  /** Lets time pass, and wakes the state up whenever it wants to be. */
+  async pass(seconds: number): Promise<void> {
+    const end = this.clock.now() + seconds
+    for (let turns = 0; this.wakeAt !== null && this.wakeAt <= end; turns++) {
+      if (turns > 10_000) throw new RangeError('it never sleeps')
+      this.clock.seconds = Math.max(this.clock.seconds, this.wakeAt)
+      this.wakeAt = null
+      await runInDurableObject(this.stub, (state: KeyState) => state.alarm())
+    }
+    this.clock.seconds = end
+  }
+
+  /** Everything that is stored, as text. */
+  async dump(): Promise<string> {
+    return await runInDurableObject(this.stub, (_, { storage }) => {
+      const tables = storage.sql.exec<{ name: string }>("select name from sqlite_master where type = 'table'").toArray()
+      return JSON.stringify(
+        tables
+          .filter(({ name }) => !name.startsWith('_cf'))
+          .map(({ name }) => [name, storage.sql.exec(`select * from ${name}`).toArray()]),
+      )
+    })
+  }
+}

@@ -1,0 +1,342 @@
+/** What is remembered of signing keys, in SQL. Each method is whole or nothing, and waits for nobody. */
+
+import type { AlgorithmName } from '../../keys/algorithms.ts'
+import type { KmsUsage } from '../../keys/kms_client.ts'
+import type { Phase, RotatingKey } from '../../keys/rotation.ts'
+import type { PublicJwk } from '../../keys/signer.ts'
+import type { KeptKey } from './kept_signer.ts'
+
+/** A key that there is. */
+export interface KnownKey extends KeptKey {
+  /** As the operator lists it. */
+  readonly source: string
+  readonly phase: Phase
+  /** Whether it has made a signature that is right. */
+  readonly proven: boolean
+  /** Whether its name stands for another key by now. */
+  readonly mismatched: boolean
+  /** The same as its life sees it. */
+  readonly life: RotatingKey
+}
+
+/** A key that KMS has been asked to create, and whose creation is not over. */
+export interface Creation {
+  /** It is in the tags of the key. */
+  readonly id: string
+  readonly source: string
+  /** null as long as nobody knows whether there is a key. */
+  readonly arn: string | null
+  /** Seconds since the epoch. */
+  readonly askedAt: number
+  /** Whether nobody could find out for long. */
+  readonly orphaned: boolean
+}
+
+export interface RevokedKey {
+  readonly kid: string
+  /** Seconds since the epoch. */
+  readonly revokedAt: number
+}
+
+/** What KMS has done for the whole fleet in an hour. */
+export interface KmsHour {
+  /** Seconds since the epoch. */
+  readonly start: number
+  readonly calls: number
+  readonly throttled: number
+  readonly failed: number
+  readonly meanMilliseconds: number
+  readonly slowestMilliseconds: number
+}
+
+const HOUR_SECONDS = 3600
+/** Of the hours of use that are kept. */
+const KMS_HOURS = 24
+
+interface Row extends Record<string, SqlStorageValue> {
+  kid: string
+  source: string
+  public_jwk: string
+  arn: string | null
+  wrapped: string | null
+  private_jwk: string | null
+  phase: Phase
+  announced_at: number
+  published_at: number | null
+  active_at: number | null
+  retiring_at: number | null
+  replace_at: number | null
+  proven: number
+  mismatched: number
+}
+
+export class KeyStore {
+  readonly #storage: DurableObjectStorage
+  readonly #sql: SqlStorage
+
+  constructor(storage: DurableObjectStorage) {
+    this.#storage = storage
+    this.#sql = storage.sql
+    // All times are seconds since the epoch.
+    this.#sql.exec(`
+      create table if not exists signing_keys (
+        kid          text primary key,
+        alg          text not null,
+        source       text not null,
+        public_jwk   text not null,
+        arn          text,                     -- where a KMS key is signed with
+        wrapped      text,                     -- a local key, wrapped
+        private_jwk  text,                     -- a local key itself, in the clear: development only
+        phase        text not null,
+        announced_at integer not null,
+        published_at integer,
+        active_at    integer,
+        retiring_at  integer,
+        replace_at   integer,
+        proven       integer not null default 0,
+        mismatched   integer not null default 0
+      );
+      create unique index if not exists one_active on signing_keys (alg) where phase = 'active';
+      create table if not exists creations (
+        id       text primary key,
+        source   text not null,
+        arn      text,
+        asked_at integer not null,
+        orphaned integer not null default 0
+      );
+      -- Keys of KMS that we have made and need no more, until KMS is known to have them scheduled for deletion.
+      create table if not exists disposals (arn text primary key);
+      create table if not exists revoked_keys (
+        kid        text primary key,
+        alg        text not null,
+        source     text not null,
+        revoked_at integer not null
+      );
+      create table if not exists kms_hours (
+        start        integer primary key,
+        calls        integer not null,
+        throttled    integer not null,
+        failed       integer not null,
+        milliseconds integer not null,
+        slowest      integer not null
+      );`)
+  }
+
+  /** By `kid`, so that the same keys always make the same document (D3). */
+  keys(): KnownKey[] {
+    return this.#sql.exec<Row>('select * from signing_keys order by kid').toArray().map(knownKey)
+  }
+
+  key(kid: string): KnownKey | null {
+    const [row] = this.#sql.exec<Row>('select * from signing_keys where kid = ?', kid).toArray()
+    return row ? knownKey(row) : null
+  }
+
+  /** Remembers a key, unless it is known. */
+  pin(source: string, { publicJwk, arn, wrapped, privateJwk }: KeptKey, proven: boolean, now: number): void {
+    this.#sql.exec(
+      `insert into signing_keys (kid, alg, source, public_jwk, arn, wrapped, private_jwk, phase, announced_at, proven)
+       values (?, ?, ?, ?, ?, ?, ?, 'announced', ?, ?) on conflict do nothing`,
+      publicJwk.kid,
+      publicJwk.alg,
+      source,
+      JSON.stringify(publicJwk),
+      arn,
+      wrapped,
+      privateJwk && JSON.stringify(privateJwk),
+      now,
+      proven ? 1 : 0,
+    )
+  }
+
+  /** A key is listed under another name now, which stands for it. */
+  rename(kid: string, source: string): void {
+    this.#sql.exec('update signing_keys set source = ?, mismatched = 0 where kid = ?', source, kid)
+  }
+
+  setProven(kid: string): void {
+    this.#sql.exec('update signing_keys set proven = 1 where kid = ?', kid)
+  }
+
+  setMismatched(kid: string, mismatched: boolean): void {
+    this.#sql.exec('update signing_keys set mismatched = ? where kid = ?', mismatched ? 1 : 0, kid)
+  }
+
+  replaceAt(kid: string, at: number): void {
+    this.#sql.exec('update signing_keys set replace_at = ? where kid = ?', at, kid)
+  }
+
+  /**
+   * @param lives what holds from now on
+   * @param gone `kid`s. Those that we have made in KMS are to be deleted there
+   */
+  advance(lives: readonly RotatingKey[], gone: readonly string[]): void {
+    this.#storage.transactionSync(() => {
+      for (const kid of gone) this.#forget(kid)
+      // What stops signing goes first: of each algorithm one key is active at any moment.
+      for (const life of lives.toSorted((a, b) => Number(a.phase === 'active') - Number(b.phase === 'active')))
+        this.#sql.exec(
+          `update signing_keys set phase = ?, published_at = ?, active_at = ?, retiring_at = ?, replace_at = ?
+           where kid = ?`,
+          life.phase,
+          life.publishedAt,
+          life.activeAt,
+          life.retiringAt,
+          life.replaceAt,
+          life.kid,
+        )
+    })
+  }
+
+  /** Takes a key away, and remembers that it must never come back. */
+  revoke({ publicJwk: { kid, alg }, source }: KnownKey, now: number): void {
+    this.#storage.transactionSync(() => {
+      this.#sql.exec('insert into revoked_keys values (?, ?, ?, ?)', kid, alg, source, now)
+      this.#forget(kid)
+    })
+  }
+
+  /** Newest first. */
+  revoked(): (RevokedKey & { readonly alg: AlgorithmName; readonly source: string })[] {
+    return this.#sql
+      .exec<{ kid: string; alg: AlgorithmName; source: string; revoked_at: number }>(
+        'select * from revoked_keys order by revoked_at desc, kid',
+      )
+      .toArray()
+      .map(({ revoked_at, ...key }) => ({ ...key, revokedAt: revoked_at }))
+  }
+
+  /** Oldest first. */
+  creations(): Creation[] {
+    return this.#sql
+      .exec<{ id: string; source: string; arn: string | null; asked_at: number; orphaned: number }>(
+        'select * from creations order by asked_at, id',
+      )
+      .toArray()
+      .map(({ asked_at, orphaned, ...creation }) => ({ ...creation, askedAt: asked_at, orphaned: orphaned === 1 }))
+  }
+
+  creation(id: string): Creation | null {
+    return this.creations().find((creation) => creation.id === id) ?? null
+  }
+
+  /** Before KMS is asked, so that a key whose answer is lost is found again by its tag (T-15). */
+  beginCreation(id: string, source: string, now: number): void {
+    this.#sql.exec('insert into creations values (?, ?, null, ?, 0)', id, source, now)
+  }
+
+  /** @param more ARNs that the same creation has left, which nobody needs */
+  created(id: string, arn: string, more: readonly string[] = []): void {
+    this.#storage.transactionSync(() => {
+      this.#sql.exec('update creations set arn = ?, orphaned = 0 where id = ?', arn, id)
+      for (const other of more) this.#giveBack(other)
+    })
+  }
+
+  orphanCreation(id: string): void {
+    this.#sql.exec('update creations set orphaned = 1 where id = ?', id)
+  }
+
+  /** The creation is over, and what it has made is one of our keys. */
+  endCreation({ id, source }: Creation, key: KeptKey, proven: boolean, now: number): void {
+    this.#storage.transactionSync(() => {
+      this.pin(source, key, proven, now)
+      this.#sql.exec('delete from creations where id = ?', id)
+    })
+  }
+
+  /** The creation is over, and what it has made, if anything, is to be deleted. */
+  dropCreation({ id, arn }: Creation): void {
+    this.#storage.transactionSync(() => {
+      if (arn !== null) this.#giveBack(arn)
+      this.#sql.exec('delete from creations where id = ?', id)
+    })
+  }
+
+  /** ARNs of keys to be deleted in KMS. */
+  disposals(): string[] {
+    return this.#sql
+      .exec<{ arn: string }>('select arn from disposals')
+      .toArray()
+      .map(({ arn }) => arn)
+  }
+
+  disposed(arn: string): void {
+    this.#sql.exec('delete from disposals where arn = ?', arn)
+  }
+
+  count({ calls, throttled, failed, milliseconds, slowestMilliseconds }: KmsUsage, now: number): void {
+    if (calls === 0) return
+    const start = now - (now % HOUR_SECONDS)
+    this.#sql.exec(
+      `insert into kms_hours values (?, ?, ?, ?, ?, ?) on conflict do update set
+       calls = calls + excluded.calls, throttled = throttled + excluded.throttled, failed = failed + excluded.failed,
+       milliseconds = milliseconds + excluded.milliseconds, slowest = max(slowest, excluded.slowest)`,
+      start,
+      calls,
+      throttled,
+      failed,
+      Math.round(milliseconds),
+      Math.round(slowestMilliseconds),
+    )
+    this.#sql.exec('delete from kms_hours where start <= ?', start - KMS_HOURS * HOUR_SECONDS)
+  }
+
+  /** Newest first. */
+  kmsHours(now: number): KmsHour[] {
+    return this.#sql
+      .exec<{ start: number; calls: number; throttled: number; failed: number; milliseconds: number; slowest: number }>(
+        'select * from kms_hours where start > ? order by start desc',
+        now - KMS_HOURS * HOUR_SECONDS,
+      )
+      .toArray()
+      .map(({ milliseconds, slowest, ...hour }) => ({
+        ...hour,
+        meanMilliseconds: Math.round(milliseconds / hour.calls),
+        slowestMilliseconds: slowest,
+      }))
+  }
+
+  /** Inside a transaction. */
+  #forget(kid: string): void {
+    const key = this.key(kid)
+    if (key && key.arn !== null && isMaker(key.source)) this.#giveBack(key.arn)
+    this.#sql.exec('delete from signing_keys where kid = ?', kid)
+  }
+
+  #giveBack(arn: string): void {
+    this.#sql.exec('insert into disposals values (?) on conflict do nothing', arn)
+  }
+}
+
+/** Whether a source, as it was listed, makes keys: what stands for one key names it after a colon. */
+function isMaker(source: string): boolean {
+  return !source.includes(':')
+}
+
+function knownKey(row: Row): KnownKey {
+  const publicJwk = JSON.parse(row.public_jwk) as PublicJwk
+  const [proven, mismatched] = [row.proven === 1, row.mismatched === 1]
+  return {
+    source: row.source,
+    phase: row.phase,
+    publicJwk,
+    arn: row.arn,
+    wrapped: row.wrapped,
+    privateJwk: row.private_jwk === null ? null : JSON.parse(row.private_jwk),
+    proven,
+    mismatched,
+    life: {
+      kid: row.kid,
+      alg: publicJwk.alg,
+      source: row.source,
+      phase: row.phase,
+      fit: proven && !mismatched,
+      announcedAt: row.announced_at,
+      publishedAt: row.published_at,
+      activeAt: row.active_at,
+      retiringAt: row.retiring_at,
+      replaceAt: row.replace_at,
+    },
+  }
+}
