@@ -5,8 +5,8 @@ import { endpointUrlProblem } from '../worker/endpoint_url.ts'
 import { keyFile, keyring, readAdminKey, signAdminToken } from './admin_key.ts'
 import { Failure, UsageError } from './failure.ts'
 import { readInput } from './input_file.ts'
+import { parseRevoked, type Revoked } from './objects/revocation.ts'
 import { type Answer, requestJson } from './request.ts'
-import { parseRevoked, type Revoked } from './revocation.ts'
 import { printable, type Terminal } from './terminal.ts'
 
 export interface ManifestObject {

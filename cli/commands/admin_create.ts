@@ -6,7 +6,7 @@ import { issuerOf } from '../admin_client.ts'
 import { keyFile, keyring, makeAdminKey } from '../admin_key.ts'
 import { UsageError } from '../failure.ts'
 import { group } from '../group.ts'
-import { API_VERSION } from '../kinds.ts'
+import { API_VERSION } from '../objects/kinds.ts'
 import { FORMATS, type Format, render, type Terminal } from '../terminal.ts'
 
 /** Also `iss` and `sub` of the tokens, and the name of the object. */

@@ -10,10 +10,10 @@ import {
   openAdminClient,
   type StoredObject,
 } from '../admin_client.ts'
-import { describeChanges } from '../changes.ts'
 import { Failure, UsageError } from '../failure.ts'
-import { readManifestFiles } from '../manifest_file.ts'
-import { describeReplay, replay } from '../replay.ts'
+import { describeChanges } from '../objects/changes.ts'
+import { readManifestFiles } from '../objects/manifest_file.ts'
+import { describeReplay, replay } from '../objects/replay.ts'
 import { FORMATS, type Format, printable, render, type Terminal } from '../terminal.ts'
 
 interface Options extends AdminOptions {

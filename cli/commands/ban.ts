@@ -4,8 +4,8 @@ import type { Command } from 'commander'
 import { NodeUID } from '../../worker/policy/ban.ts'
 import { ClusterName, KUBERNETES_NAME, ServiceAccount } from '../../worker/policy/cluster.ts'
 import { type AdminOptions, adminOptions, openAdminClient } from '../admin_client.ts'
-import { ban, banName, parseSubject, type Target } from '../banning.ts'
 import { UsageError } from '../failure.ts'
+import { ban, banName, parseSubject, type Target } from '../objects/banning.ts'
 import type { Terminal } from '../terminal.ts'
 
 interface Options extends AdminOptions {

@@ -2,9 +2,9 @@
 
 import { type Command, Option } from 'commander'
 import { SpiffeId, SpiffeIdError } from '../../worker/spiffe/id.ts'
+import { type KubeApi, openKubeconfig } from '../cluster/kubeconfig.ts'
 import { Failure, UsageError } from '../failure.ts'
 import { group } from '../group.ts'
-import { type KubeApi, openKubeconfig } from '../kubeconfig.ts'
 import { FORMATS, type Format, printable, render, type Terminal, table } from '../terminal.ts'
 
 /** What grants all of it. */

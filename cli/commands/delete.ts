@@ -2,10 +2,10 @@
 
 import type { Command } from 'commander'
 import { type AdminOptions, adminOptions, openAdminClient } from '../admin_client.ts'
-import { describeChanges } from '../changes.ts'
 import { UsageError } from '../failure.ts'
-import { APPLICABLE_KINDS, kindOf } from '../kinds.ts'
-import { remove } from '../removal.ts'
+import { describeChanges } from '../objects/changes.ts'
+import { APPLICABLE_KINDS, kindOf } from '../objects/kinds.ts'
+import { remove } from '../objects/removal.ts'
 import type { Terminal } from '../terminal.ts'
 
 export function addDelete(program: Command, terminal: Terminal): void {

@@ -3,12 +3,12 @@
 import { Command, Option } from 'commander'
 import { type AdminOptions, adminOptions, openAdminClient } from '../admin_client.ts'
 import { Failure, UsageError } from '../failure.ts'
-import { type ApiserverOptions, apiserverOptions, givenApiservers } from '../given_apiservers.ts'
 import { group } from '../group.ts'
-import { type ClusterProof, type RevocationReport, revokeAndProve } from '../key_revocation.ts'
-import { REVOKE } from '../revocation.ts'
+import { type ApiserverOptions, apiserverOptions, givenApiservers } from '../keys/given_apiservers.ts'
+import { type ClusterProof, type RevocationReport, revokeAndProve } from '../keys/key_revocation.ts'
+import { describeUnproven } from '../keys/unproven.ts'
+import { REVOKE } from '../objects/revocation.ts'
 import { FORMATS, type Format, formatTime, printable, render, type Terminal, table } from '../terminal.ts'
-import { describeUnproven } from '../unproven.ts'
 
 interface Options extends AdminOptions, ApiserverOptions {
   readonly output?: Format

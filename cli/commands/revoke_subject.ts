@@ -2,9 +2,9 @@
 
 import type { Command } from 'commander'
 import { type AdminOptions, adminOptions, openAdminClient } from '../admin_client.ts'
-import { ban, banName, parseSubject } from '../banning.ts'
 import { group } from '../group.ts'
-import { REVOKE } from '../revocation.ts'
+import { ban, banName, parseSubject } from '../objects/banning.ts'
+import { REVOKE } from '../objects/revocation.ts'
 import type { Terminal } from '../terminal.ts'
 
 export function addRevokeSubject(program: Command, terminal: Terminal): void {

@@ -6,10 +6,10 @@ import { KUBERNETES_NAME } from '../../worker/policy/cluster.ts'
 import { TokenId } from '../../worker/policy/revocation.ts'
 import { MAX_JWT_SVID_TTL_SECONDS } from '../../worker/spiffe/jwt_svid.ts'
 import { type AdminOptions, adminOptions, openAdminClient } from '../admin_client.ts'
-import { refuseFromNowOn } from '../banning.ts'
 import { Failure, UsageError } from '../failure.ts'
 import { group } from '../group.ts'
-import { REVOKE } from '../revocation.ts'
+import { refuseFromNowOn } from '../objects/banning.ts'
+import { REVOKE } from '../objects/revocation.ts'
 import type { Terminal } from '../terminal.ts'
 
 /** How far this clock, the worker's and an API server's may be apart. A worker takes no administrator whose is further off. */

@@ -4,12 +4,12 @@ import { type Command, Option } from 'commander'
 import { ALGORITHMS, type AlgorithmName } from '../../keys/algorithms.ts'
 import { type AdminOptions, adminOptions, openAdminClient } from '../admin_client.ts'
 import { Failure, UsageError } from '../failure.ts'
-import { type ApiserverOptions, apiserverOptions, givenApiservers } from '../given_apiservers.ts'
-import { describeKeys, type KeyReport, readKeyReport, reportOf } from '../key_report.ts'
-import { keysClient } from '../keys_client.ts'
-import { type ApiserverGate, apiserverGates, rotationProblems, successors } from '../rotation.ts'
+import { type ApiserverOptions, apiserverOptions, givenApiservers } from '../keys/given_apiservers.ts'
+import { describeKeys, type KeyReport, readKeyReport, reportOf } from '../keys/key_report.ts'
+import { keysClient } from '../keys/keys_client.ts'
+import { type ApiserverGate, apiserverGates, rotationProblems, successors } from '../keys/rotation.ts'
+import { describeUnproven } from '../keys/unproven.ts'
 import { FORMATS, type Format, printable, render, type Terminal, table } from '../terminal.ts'
-import { describeUnproven } from '../unproven.ts'
 
 interface Options extends AdminOptions, ApiserverOptions {
   readonly alg?: AlgorithmName

@@ -11,9 +11,9 @@ import { type AdminOptions, adminOptions, openAdminClient } from '../admin_clien
 import { Failure, UsageError } from '../failure.ts'
 import { group } from '../group.ts'
 import { readInput } from '../input_file.ts'
+import type { Revoked } from '../objects/revocation.ts'
+import { renderWithRevocations } from '../objects/revocation_rule.ts'
 import { replaceFile } from '../replace_file.ts'
-import type { Revoked } from '../revocation.ts'
-import { renderWithRevocations } from '../revocation_rule.ts'
 import { printable, type Terminal } from '../terminal.ts'
 
 const MAX_INTERVAL_SECONDS = 3600

@@ -2,8 +2,8 @@
 
 import type { Command } from 'commander'
 import { type AdminOptions, adminOptions, openAdminClient } from '../admin_client.ts'
-import { describeChanges } from '../changes.ts'
-import { remove } from '../removal.ts'
+import { describeChanges } from '../objects/changes.ts'
+import { remove } from '../objects/removal.ts'
 import type { Terminal } from '../terminal.ts'
 
 export function addUnban(program: Command, terminal: Terminal): void {

@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
-import type { Revoked } from '../../cli/revocation.ts'
-import { renderWithRevocations } from '../../cli/revocation_rule.ts'
+import type { Revoked } from '../../cli/objects/revocation.ts'
+import { renderWithRevocations } from '../../cli/objects/revocation_rule.ts'
 import {
   API_VERSIONS,
   MAPPINGS,

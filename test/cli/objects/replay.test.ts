@@ -1,8 +1,8 @@
 /** apply --dry-run --audit-log: the worker's policy code, over what the worker's audit log says was issued. */
 
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { type AdminApi, startAdminApi, stored } from '../support/admin_api.ts'
-import { cli, Folder } from '../support/cli.ts'
+import { type AdminApi, startAdminApi, stored } from '../../support/admin_api.ts'
+import { cli, Folder } from '../../support/cli.ts'
 
 const folder = new Folder()
 const tokenFile = folder.write('a.b.c')

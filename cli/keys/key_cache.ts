@@ -4,14 +4,14 @@
  */
 
 import { randomInt, randomUUID } from 'node:crypto'
-import type { AlgorithmName } from '../keys/algorithms.ts'
-import { signCompact } from '../keys/jws.ts'
-import { generateLocalKey, localSigner } from '../keys/local.ts'
-import { isRecord } from './admin_client.ts'
-import { Failure } from './failure.ts'
+import type { AlgorithmName } from '../../keys/algorithms.ts'
+import { signCompact } from '../../keys/jws.ts'
+import { generateLocalKey, localSigner } from '../../keys/local.ts'
+import { isRecord } from '../admin_client.ts'
+import type { KubeApi } from '../cluster/kubeconfig.ts'
+import { Failure } from '../failure.ts'
+import type { Terminal } from '../terminal.ts'
 import { MetricError, readKeySets } from './key_set_metric.ts'
-import type { KubeApi } from './kubeconfig.ts'
-import type { Terminal } from './terminal.ts'
 import type { Unproven, UnprovenReason } from './unproven.ts'
 
 /** Which one of them answers is chosen anew for each connection: of ten, so many tries miss one once in 10^8 times. */

@@ -8,8 +8,8 @@
 
 import { isDeepStrictEqual } from 'node:util'
 import { parseAllDocuments, stringify } from 'yaml'
-import { isRecord } from './admin_client.ts'
-import { Failure } from './failure.ts'
+import { isRecord } from '../admin_client.ts'
+import { Failure } from '../failure.ts'
 import { parseDocuments } from './manifest_file.ts'
 import type { Revoked } from './revocation.ts'
 

@@ -1,11 +1,11 @@
 /** The JWKS as the whole world gets it: found through discovery, and named by its SHA-256 (D3). */
 
 import { createHash } from 'node:crypto'
-import { endpointUrlProblem } from '../worker/endpoint_url.ts'
-import { parseJsonObject } from '../worker/strict_json.ts'
-import { isRecord } from './admin_client.ts'
-import { Failure } from './failure.ts'
-import { requestBytes, requestJson } from './request.ts'
+import { endpointUrlProblem } from '../../worker/endpoint_url.ts'
+import { parseJsonObject } from '../../worker/strict_json.ts'
+import { isRecord } from '../admin_client.ts'
+import { Failure } from '../failure.ts'
+import { requestBytes, requestJson } from '../request.ts'
 
 export interface PublishedKeys {
   readonly url: string

@@ -1,8 +1,8 @@
 /** What a change to the worker's objects does, in the words of kubectl. */
 
 import { isDeepStrictEqual } from 'node:util'
-import { type Change, isRecord } from './admin_client.ts'
-import { printable } from './terminal.ts'
+import { type Change, isRecord } from '../admin_client.ts'
+import { printable } from '../terminal.ts'
 
 const DONE = { create: 'created', update: 'updated', delete: 'deleted', unchanged: 'unchanged' } as const
 

@@ -1,9 +1,9 @@
 /** Where every key stands, with the evidence: what the worker says, and what the issuer really answers with. */
 
-import { Failure } from './failure.ts'
+import { Failure } from '../failure.ts'
+import { formatTime, printable, table } from '../terminal.ts'
 import type { Keys, KeysClient, SigningKey } from './keys_client.ts'
 import { fetchPublishedKeys } from './published_keys.ts'
-import { formatTime, printable, table } from './terminal.ts'
 
 export interface KeyEvidence {
   readonly kid: string

@@ -6,7 +6,7 @@
  * @see [HCL 1](https://github.com/hashicorp/hcl/tree/hcl1#syntax)
  */
 
-import { parseJsonObject } from '../worker/strict_json.ts'
+import { parseJsonObject } from '../../worker/strict_json.ts'
 
 /** A server's configuration is a few kilobytes. */
 const MAX_CHARACTERS = 1024 * 1024

@@ -1,7 +1,7 @@
 /** What is revoked, as the worker tells it to the control plane of a cluster. */
 
-import { revocationsProblem, TokenId } from '../worker/policy/revocation.ts'
-import { SpiffeId, SpiffeIdError } from '../worker/spiffe/id.ts'
+import { revocationsProblem, TokenId } from '../../worker/policy/revocation.ts'
+import { SpiffeId, SpiffeIdError } from '../../worker/spiffe/id.ts'
 
 /** The name and description of the command that those for tokens, subjects and keys stand under. */
 export const REVOKE = ['revoke', 'take back what was issued before it ends'] as const

@@ -2,12 +2,12 @@
 
 import { createHash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
-import { SpiffeId, SpiffeIdError } from '../worker/spiffe/id.ts'
-import { type AdminClient, type ManifestObject, VersionConflict } from './admin_client.ts'
+import { SpiffeId, SpiffeIdError } from '../../worker/spiffe/id.ts'
+import { type AdminClient, type ManifestObject, VersionConflict } from '../admin_client.ts'
+import { Failure, UsageError } from '../failure.ts'
+import { printable, type Terminal } from '../terminal.ts'
 import { describeChanges } from './changes.ts'
-import { Failure, UsageError } from './failure.ts'
 import { API_VERSION } from './kinds.ts'
-import { printable, type Terminal } from './terminal.ts'
 
 /** It is often done in haste, beside others. */
 const ATTEMPTS = 5

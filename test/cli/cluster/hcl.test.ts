@@ -2,7 +2,7 @@
 
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type HclBody, HclError, type HclValue, parseHcl } from '../../cli/hcl.ts'
+import { type HclBody, HclError, type HclValue, parseHcl } from '../../../cli/cluster/hcl.ts'
 
 /** Maps as objects, for comparing. A name that is there once stands for its value. */
 function plain(value: HclValue): unknown {

@@ -1,8 +1,8 @@
 /** The API servers that a command is told of: a context of a kubeconfig for each cluster, and how many there are (T-21). */
 
 import { type Command, Option } from 'commander'
-import { UsageError } from './failure.ts'
-import { printable } from './terminal.ts'
+import { UsageError } from '../failure.ts'
+import { printable } from '../terminal.ts'
 
 export interface ApiserverOptions {
   readonly apiserver: readonly string[]

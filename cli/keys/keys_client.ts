@@ -1,12 +1,12 @@
 /** The keys of a worker by its admin API: where each of them stands, and the two changes that an administrator can make (D3, D4). */
 
-import { type AlgorithmName, isAlgorithmName } from '../keys/algorithms.ts'
-import { JwsError, parseCompact } from '../keys/jws.ts'
-import { ClusterName } from '../worker/policy/cluster.ts'
-import { parseJsonObject } from '../worker/strict_json.ts'
-import { type AdminClient, bodyOf, isRecord } from './admin_client.ts'
-import { Failure } from './failure.ts'
-import { formatTime, printable } from './terminal.ts'
+import { type AlgorithmName, isAlgorithmName } from '../../keys/algorithms.ts'
+import { JwsError, parseCompact } from '../../keys/jws.ts'
+import { ClusterName } from '../../worker/policy/cluster.ts'
+import { parseJsonObject } from '../../worker/strict_json.ts'
+import { type AdminClient, bodyOf, isRecord } from '../admin_client.ts'
+import { Failure } from '../failure.ts'
+import { formatTime, printable } from '../terminal.ts'
 
 export const KEEPERS = ['local', 'awskms', 'wrapped'] as const
 export const PHASES = ['announced', 'published', 'active', 'retiring'] as const

@@ -1,7 +1,7 @@
 /** The clusters that a worker has records of, and what their API servers take. */
 
-import { ClusterManifest, compileCluster } from '../worker/policy/cluster.ts'
-import type { Objects } from './admin_client.ts'
+import { ClusterManifest, compileCluster } from '../../worker/policy/cluster.ts'
+import type { Objects } from '../admin_client.ts'
 
 /**
  * @returns for each cluster an audience that its API server takes (T-7), or null if the record does not say. A record

@@ -3,16 +3,16 @@
  * refused, or said why that is not certain (T-21, D4).
  */
 
-import type { AlgorithmName } from '../keys/algorithms.ts'
-import type { AdminClient } from './admin_client.ts'
-import { Failure } from './failure.ts'
+import type { AlgorithmName } from '../../keys/algorithms.ts'
+import type { AdminClient } from '../admin_client.ts'
+import { type KubeApi, openKubeconfig } from '../cluster/kubeconfig.ts'
+import { Failure } from '../failure.ts'
+import { formatTime, printable, type Terminal } from '../terminal.ts'
 import type { GivenApiserver } from './given_apiservers.ts'
 import { canaryAccepted, canaryRefused, type Nudge, spreadKeySet } from './key_cache.ts'
 import { type Canary, type Keys, type KeysClient, keysClient, type Revocation } from './keys_client.ts'
-import { type KubeApi, openKubeconfig } from './kubeconfig.ts'
 import { fetchPublishedKeys } from './published_keys.ts'
 import { registeredClusters } from './registered_clusters.ts'
-import { formatTime, printable, type Terminal } from './terminal.ts'
 import type { Unproven, UnprovenReason } from './unproven.ts'
 
 /** Caches of the platform and of whoever is in between (D3): longer than `max-age` and the clocks' difference. */

@@ -1,11 +1,11 @@
 /** Manifest objects out of YAML or JSON. Whether they make sense is for the worker to say; here it is only their form. */
 
 import { parseAllDocuments } from 'yaml'
-import { isManifestObject, type ManifestObject } from './admin_client.ts'
-import { Failure } from './failure.ts'
-import { readInput } from './input_file.ts'
+import { isManifestObject, type ManifestObject } from '../admin_client.ts'
+import { Failure } from '../failure.ts'
+import { readInput } from '../input_file.ts'
+import { printable, type Terminal } from '../terminal.ts'
 import { APPLICABLE_KINDS } from './kinds.ts'
-import { printable, type Terminal } from './terminal.ts'
 
 /**
  * @param paths `-` is standard input

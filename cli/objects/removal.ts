@@ -1,8 +1,8 @@
 /** Taking away one object that was applied. */
 
-import type { AdminClient, Change, ObjectName } from './admin_client.ts'
-import { Failure } from './failure.ts'
-import { printable } from './terminal.ts'
+import type { AdminClient, Change, ObjectName } from '../admin_client.ts'
+import { Failure } from '../failure.ts'
+import { printable } from '../terminal.ts'
 
 /**
  * @returns what was deleted

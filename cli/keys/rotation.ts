@@ -1,15 +1,15 @@
 /** Whether the next key may sign: each condition with its evidence, and no step before all of them hold (D4, T-17). */
 
-import type { AlgorithmName } from '../keys/algorithms.ts'
-import type { AdminClient } from './admin_client.ts'
-import { Failure } from './failure.ts'
+import type { AlgorithmName } from '../../keys/algorithms.ts'
+import type { AdminClient } from '../admin_client.ts'
+import { openKubeconfig } from '../cluster/kubeconfig.ts'
+import { Failure } from '../failure.ts'
+import { formatTime, type Terminal } from '../terminal.ts'
 import type { GivenApiserver } from './given_apiservers.ts'
 import { spreadKeySet } from './key_cache.ts'
 import type { KeyReport } from './key_report.ts'
 import { type Keys, NO_SUCCESSOR, type SigningKey } from './keys_client.ts'
-import { openKubeconfig } from './kubeconfig.ts'
 import { registeredClusters } from './registered_clusters.ts'
-import { formatTime, type Terminal } from './terminal.ts'
 import type { Unproven } from './unproven.ts'
 
 export interface ApiserverGate {

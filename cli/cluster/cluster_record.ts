@@ -1,12 +1,12 @@
 /** A `Cluster` object for the manifest, out of what an API server says of itself. */
 
-import { KeySetError, readKeySet } from '../keys/key_set.ts'
-import { CLUSTER_ALGORITHMS } from '../worker/policy/cluster.ts'
-import { compilePolicy, ManifestError, parseObject } from '../worker/policy/manifest.ts'
-import { TrustDomain } from '../worker/spiffe/id.ts'
-import type { ManifestObject } from './admin_client.ts'
-import { Failure } from './failure.ts'
-import { API_VERSION } from './kinds.ts'
+import { KeySetError, readKeySet } from '../../keys/key_set.ts'
+import { CLUSTER_ALGORITHMS } from '../../worker/policy/cluster.ts'
+import { compilePolicy, ManifestError, parseObject } from '../../worker/policy/manifest.ts'
+import { TrustDomain } from '../../worker/spiffe/id.ts'
+import type { ManifestObject } from '../admin_client.ts'
+import { Failure } from '../failure.ts'
+import { API_VERSION } from '../objects/kinds.ts'
 import type { KubeApi } from './kubeconfig.ts'
 
 /** Everything that verifying needs; a cluster may publish more, such as a certificate chain. */

@@ -6,12 +6,12 @@
  */
 
 import { dirname, resolve } from 'node:path'
-import { isRecord } from './admin_client.ts'
-import { Failure } from './failure.ts'
-import { readInput } from './input_file.ts'
-import { parseDocuments } from './manifest_file.ts'
-import { type Answer, requestBytes, requestJson, type Tls } from './request.ts'
-import { printable, type Terminal } from './terminal.ts'
+import { isRecord } from '../admin_client.ts'
+import { Failure } from '../failure.ts'
+import { readInput } from '../input_file.ts'
+import { parseDocuments } from '../objects/manifest_file.ts'
+import { type Answer, requestBytes, requestJson, type Tls } from '../request.ts'
+import { printable, type Terminal } from '../terminal.ts'
 
 const MAX_BYTES = 1024 * 1024
 /** All that an API server of thousands of nodes counts. */

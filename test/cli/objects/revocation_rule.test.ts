@@ -1,16 +1,16 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { parse, stringify } from 'yaml'
-import { Failure } from '../../cli/failure.ts'
-import { parseRevoked, type Revoked } from '../../cli/revocation.ts'
-import { renderWithRevocations } from '../../cli/revocation_rule.ts'
+import { Failure } from '../../../cli/failure.ts'
+import { parseRevoked, type Revoked } from '../../../cli/objects/revocation.ts'
+import { renderWithRevocations } from '../../../cli/objects/revocation_rule.ts'
 import {
   API_VERSIONS,
   MAPPINGS,
   renderAuthenticationConfiguration,
-} from '../../worker/cluster/authentication_configuration.ts'
-import type { Cluster } from '../../worker/policy/cluster.ts'
-import { cluster, ISSUER, policyOf, TRUST_DOMAIN } from '../support/policy.ts'
+} from '../../../worker/cluster/authentication_configuration.ts'
+import type { Cluster } from '../../../worker/policy/cluster.ts'
+import { cluster, ISSUER, policyOf, TRUST_DOMAIN } from '../../support/policy.ts'
 
 const ID = 'spiffe://example.org/ns/shop/sa/web'
 const NOTHING: Revoked = { version: 1, tokens: [], subjects: [] }

@@ -4,9 +4,9 @@
  * @see [Server plugin: NodeAttestor "k8s_psat"](https://github.com/spiffe/spire/blob/main/doc/plugin_server_nodeattestor_k8s_psat.md)
  */
 
-import { Failure } from './failure.ts'
+import { Failure } from '../failure.ts'
+import { printable } from '../terminal.ts'
 import { type HclBody, HclError, type HclValue, isBody, parseHcl } from './hcl.ts'
-import { printable } from './terminal.ts'
 
 /** @see the same page: "If it is set to an empty array, Kubernetes API server audience is used" */
 const DEFAULT_AUDIENCE = ['spire-server']

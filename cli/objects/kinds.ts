@@ -1,7 +1,7 @@
 /** The kinds of objects, and what people call them. */
 
-import { UsageError } from './failure.ts'
-import { printable } from './terminal.ts'
+import { UsageError } from '../failure.ts'
+import { printable } from '../terminal.ts'
 
 export const API_VERSION = 'spiffe-edge.io/v1alpha1'
 

@@ -2,7 +2,7 @@
 
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { MetricError, metricHash, readKeySets } from '../../cli/key_set_metric.ts'
+import { MetricError, metricHash, readKeySets } from '../../../cli/keys/key_set_metric.ts'
 
 const NAME = 'apiserver_authentication_jwt_authenticator_jwks_fetch_last_key_set_info'
 const ISSUER = 'https://issuer.example.org'
