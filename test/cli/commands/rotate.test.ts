@@ -1,10 +1,10 @@
 /** `spiffe-edge rotate`: no step before its evidence. The worker and the API servers are fakes that keep keys and caches for real. */
 
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { type AdminApi, startAdminApi, stored } from '../support/admin_api.ts'
-import { cli, Folder, type Outcome } from '../support/cli.ts'
-import { type KeyCacheApiserver, kubeconfigOf, startKeyCacheApiserver } from '../support/key_cache_apiserver.ts'
-import { findPieceOf } from '../support/tokens.ts'
+import { type AdminApi, startAdminApi, stored } from '../../support/admin_api.ts'
+import { cli, Folder, type Outcome } from '../../support/cli.ts'
+import { type KeyCacheApiserver, kubeconfigOf, startKeyCacheApiserver } from '../../support/key_cache_apiserver.ts'
+import { findPieceOf } from '../../support/tokens.ts'
 
 const TOKEN = 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJlLW9mLXRoZS1pZHA'
 const folder = new Folder()

@@ -5,16 +5,16 @@
 
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
-import { type AdminApi, startAdminApi, stored } from '../support/admin_api.ts'
-import { cli, Folder, type Outcome } from '../support/cli.ts'
-import { NOW } from '../support/clock.ts'
+import { type AdminApi, startAdminApi, stored } from '../../support/admin_api.ts'
+import { cli, Folder, type Outcome } from '../../support/cli.ts'
+import { NOW } from '../../support/clock.ts'
 import {
   type ApiserverInstance,
   type KeyCacheApiserver,
   kubeconfigOf,
   startKeyCacheApiserver,
-} from '../support/key_cache_apiserver.ts'
-import { findPieceOf, signToken, type TokenKey } from '../support/tokens.ts'
+} from '../../support/key_cache_apiserver.ts'
+import { findPieceOf, signToken, type TokenKey } from '../../support/tokens.ts'
 
 const TOKEN = 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJlLW9mLXRoZS1pZHA'
 const ISSUER_SPEC = { issuer: 'https://eu.example.org', jwks: { discovery: true } }
@@ -91,7 +91,7 @@ async function svid(more: object = {}): Promise<string> {
 }
 async function isAccepted(token: string): Promise<boolean> {
   // A kubectl would do it like this; the certificate is the fake's own.
-  const { requestJson } = await import('../../cli/request.ts')
+  const { requestJson } = await import('../../../cli/request.ts')
   const options = { method: 'POST', bearer: token, body: {}, tls: { ca: cluster.ca } }
   const { status } = await requestJson(
     `${cluster.server}/apis/authentication.k8s.io/v1/selfsubjectreviews`,

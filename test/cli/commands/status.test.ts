@@ -2,8 +2,8 @@
 
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
-import { type AdminApi, startAdminApi } from '../support/admin_api.ts'
-import { cli, Folder, type Outcome } from '../support/cli.ts'
+import { type AdminApi, startAdminApi } from '../../support/admin_api.ts'
+import { cli, Folder, type Outcome } from '../../support/cli.ts'
 
 const TOKEN = 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJlLW9mLXRoZS1pZHA'
 const folder = new Folder()
