@@ -121,12 +121,15 @@ const MAX_ORPHANS = 3
 const CREATION_TAG = 'spiffe-edge:creation'
 const TRUST_DOMAIN_TAG = 'spiffe-edge:trust-domain'
 
+/** Writes down what was found out, in the operator's order whoever answered first. */
+type Settle = () => void
+
 /** Something to do that takes a call. */
 interface Task {
   readonly name: string
   /** Not before. */
   readonly at: number
-  run(): Promise<void>
+  run(): Promise<Settle | null>
 }
 
 export class KeyState extends DurableObject<Env> {
@@ -292,17 +295,19 @@ export class KeyState extends DurableObject<Env> {
     for (;;) {
       const due = this.#tasks(settings).filter(({ at }) => at <= this.now())
       if (due.length === 0) return
-      await Promise.all(
+      const settlements = await Promise.all(
         due.map(async ({ name, run }) => {
           this.#again.set(name, this.now() + RETRY_SECONDS)
           try {
-            await run()
+            return await run()
           } catch (error) {
             // A mistake of ours in one task holds up no other.
             console.log(JSON.stringify({ event: 'key_task_failed', detail: (error as Error).name }))
+            return null
           }
         }),
       )
+      for (const settle of settlements) settle?.()
       if (settings.kms) this.#store.count(takeKmsUsage(settings.kms), this.now())
       this.#advance(settings)
     }
@@ -314,7 +319,8 @@ export class KeyState extends DurableObject<Env> {
     const keys = this.#store.keys()
     const creations = this.#store.creations()
     const wanted = new Set(this.#plan(settings).wanted)
-    const tasks = new Map<string, () => Promise<void>>()
+    const tasks = new Map<string, Task['run']>()
+    const call = (name: string, run: () => Promise<void>) => tasks.set(name, () => run().then(() => null))
     for (const reference of settings.sources) {
       const source = formatKeyReference(reference)
       const key = keys.find((one) => one.source === source)
@@ -322,14 +328,14 @@ export class KeyState extends DurableObject<Env> {
       const unsettled = creations.filter((creation) => creation.source === source)
       const mayMake = unsettled.length < MAX_ORPHANS && unsettled.every(({ orphaned }) => orphaned)
       if (reference.key === null && wanted.has(source) && mayMake)
-        tasks.set(`make ${source}`, () => this.#make(reference, settings))
+        call(`make ${source}`, () => this.#make(reference, settings))
       if (key && reference.keeper === 'awskms' && reference.key !== null)
-        tasks.set(`compare ${source}`, () => this.#compare(key.publicJwk.kid, reference, settings))
+        call(`compare ${source}`, () => this.#compare(key.publicJwk.kid, reference, settings))
     }
-    for (const key of keys) if (!key.proven) tasks.set(`prove ${key.publicJwk.kid}`, () => this.#prove(key, settings))
+    for (const key of keys) if (!key.proven) call(`prove ${key.publicJwk.kid}`, () => this.#prove(key, settings))
     if (kms) {
-      for (const { id } of creations) tasks.set(`recover ${id}`, () => this.#recover(id, settings, kms))
-      for (const arn of this.#store.disposals()) tasks.set(`dispose ${arn}`, () => this.#dispose(arn, kms))
+      for (const { id } of creations) call(`recover ${id}`, () => this.#recover(id, settings, kms))
+      for (const arn of this.#store.disposals()) call(`dispose ${arn}`, () => this.#dispose(arn, kms))
     }
     for (const name of this.#again.keys()) if (!tasks.has(name)) this.#again.delete(name)
     // A time that is too far off was set by a clock that has been set back since.
@@ -340,11 +346,14 @@ export class KeyState extends DurableObject<Env> {
     })
   }
 
-  async #announce(reference: KeyReference, settings: KeySettings): Promise<void> {
-    const source = formatKeyReference(reference)
+  async #announce(reference: KeyReference, settings: KeySettings): Promise<Settle> {
     const announced = await this.#ask(reference, settings)
+    const proven = !(announced instanceof SigningError) && (await this.#signs(announced, settings))
+    return () => this.#settle(formatKeyReference(reference), announced, proven, settings)
+  }
+
+  #settle(source: string, announced: KeptKey | SigningError, proven: boolean, settings: KeySettings): void {
     if (announced instanceof SigningError) return void this.#failures.set(source, announced.code)
-    const proven = await this.#signs(announced, settings)
     const { kid, alg } = announced.publicJwk
     if (this.#store.revoked().some((one) => one.kid === kid)) return void this.#failures.set(source, 'revoked')
     const known = this.#store.key(kid)

@@ -335,6 +335,23 @@ describe('T-15: a key in KMS', () => {
     }
   })
 
+  test('is that of the entry that is listed first, whichever KMS answers first', async () => {
+    const arn = await aliased('alias/rsa', 'RSA_2048')
+    const keys = world('awskms:alias/rsa?alg=PS256', `awskms:${arn}`)
+    const released = Promise.withResolvers<void>()
+    kms.trouble = async ({ operation, input }, answer) => {
+      if (operation === 'GetPublicKey' && input.KeyId === 'alias/rsa') await released.promise
+      if (operation === 'Sign') released.resolve()
+      return answer()
+    }
+    const reading = await keys.read()
+    expect([reasons(reading), reading.defaultAlg, signing(reading, 'PS256')]).toEqual([
+      ['2 key_mismatch'],
+      'PS256',
+      published(reading)[0],
+    ])
+  })
+
   test('KM-10: that is listed under another name is still the same, and signs on', async () => {
     const arn = await aliased('alias/a')
     const keys = world('awskms:alias/a')
