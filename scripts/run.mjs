@@ -13,8 +13,8 @@ if (!existsSync(installed) || statSync(installed).mtimeMs < statSync('package-lo
 
 const locked = resolve(`node_modules/node-${process.platform}-${process.arch}/bin`)
 const [major, minor] = process.versions.node.split('.').map(Number)
-if (!existsSync(locked) && (major < 22 || (major === 22 && minor < 12))) {
-  console.error(`No locked Node for ${process.platform}-${process.arch}: please use Node 22.12 or newer.`)
+if (!existsSync(locked) && (major < 22 || (major === 22 && minor < 13))) {
+  console.error(`No locked Node for ${process.platform}-${process.arch}: please use Node 22.13 or newer.`)
   process.exit(1)
 }
 

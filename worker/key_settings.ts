@@ -25,7 +25,7 @@ export interface KeySettings {
   readonly stamp: Stamp
   /** In the operator's order: of those for one algorithm the first signs, and all are published. */
   readonly sources: readonly KeyReference[]
-  /** null where nothing is kept in KMS. */
+  /** null where nothing is kept in KMS, nor can have been. */
   readonly kms: KmsAccess | null
   /** The first wraps, all unwrap. */
   readonly wrapping: readonly WrappingReference[]
@@ -74,7 +74,9 @@ export function readKeySettings(env: object, mode: Mode, problems: string[]): Ke
     : parseWrappingKeys(read('WRAPPING_KEY') ?? '', problems)
   if (wrapping.length === 0 && sources.some(({ keeper }) => keeper === 'wrapped'))
     problems.push('WRAPPING_KEY: is not set, and SIGNING_KEY lists wrapped keys')
-  const usesKms = [...sources, ...wrapping].some(({ keeper }) => keeper === 'awskms')
+  // A key that is listed no more signs until its successor may, and one that we have made is to be deleted after that.
+  const hasAccess = [variables.AWS_REGION, variables.AWS_ACCESS_KEY_ID, variables.AWS_SECRET_ACCESS_KEY].every(Boolean)
+  const usesKms = hasAccess || [...sources, ...wrapping].some(({ keeper }) => keeper === 'awskms')
   const sessionToken = usesKms ? read('AWS_SESSION_TOKEN') : null
   const kms = usesKms
     ? {

@@ -27,7 +27,7 @@ export function addRevokeToken(program: Command, terminal: Terminal): void {
     group(program, ...REVOKE)
       .command('token')
       .description('have API servers refuse one token')
-      .argument('<jti>', "its id: `id` in the worker's log, the credential id in an API server's audit log")
+      .argument('<jti>', "`jti` in the worker's log, or else `id`; the credential id in an API server's audit log")
       .option('--expires-at <seconds>', "the token's `exp`, if it is known; else as long as any token lives")
       .option('--reason <text>', 'for those who look at it later'),
   ).action(async (jti: string, options: Options) => {

@@ -1,10 +1,11 @@
 # The worker as one process of your own: plain workerd, the same build that `wrangler deploy` uploads.
 #
 #   npm run build
-#   ISSUER=… TRUST_DOMAIN=… SIGNING_KEY=… AWS_…=… node_modules/workerd/bin/workerd serve deploy/workerd/config.capnp
+#   ISSUER=… TRUST_DOMAIN=… SIGNING_KEY=… AWS_…=… \
+#     flock --nonblock --no-fork state/.lock "$(node -p "require('workerd').default")" serve deploy/workerd/config.capnp
 #
 # Beside this file it wants tls.crt and tls.key (the issuer must be https). Its state is in the folder `state` of where it is
-# started, which must exist and which one process owns. docs/operations.md says more.
+# started, which must exist and which one process owns: workerd does not look, so flock does. docs/operations.md says more.
 using Workerd = import "/workerd/workerd.capnp";
 
 const config :Workerd.Config = (

@@ -55,6 +55,17 @@ describe('a good environment', () => {
     expect(Object.isFrozen(config)).toBe(true)
   })
 
+  test('KM-10: keeps the access to KMS that it has: a key that is listed no more signs until its successor may', () => {
+    const listed = parseConfig(PRODUCTION, '', 'production').keys
+    const WRAPPING_KEY = `aes:${'A'.repeat(42)}E`
+    const { keys } = parseConfig({ ...PRODUCTION, SIGNING_KEY: 'wrapped', WRAPPING_KEY }, '', 'production')
+    expect(keys.kms).toEqual(listed.kms)
+    for (const name of ['AWS_REGION', 'AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY']) {
+      const env = { ...PRODUCTION, SIGNING_KEY: 'wrapped', WRAPPING_KEY, [name]: '' }
+      expect(parseConfig(env, '', 'production').keys.kms, `without ${name}`).toBeNull()
+    }
+  })
+
   test('in development needs no KMS, and may be http on this machine', () => {
     expect(parseConfig(DEVELOPMENT, '', 'development')).toMatchObject({
       keys: { stamp: { mode: 'development' }, kms: null },
