@@ -224,6 +224,7 @@ function isSuperseded(
 /** One that signs and one that waits. */
 function wantsKey({ name }: Source, keys: readonly RotatingKey[]): boolean {
   const own = keys.filter(({ source }) => source === name)
-  const ready = own.filter(({ phase }) => phase === 'announced' || phase === 'published')
+  // One that has just been made may take a while until it can sign. One that could and can't any more is none.
+  const ready = own.filter(({ phase, fit }) => phase === 'announced' || (phase === 'published' && fit))
   return ready.length === 0 && own.length < MAX_KEYS_OF_SOURCE
 }

@@ -55,7 +55,10 @@ export class KeyRing {
     this.#copy = new LeasedCopy({
       ...deps,
       ask: () => this.#ask(),
-      renewAfter: ({ problems }) => (problems.length === 0 ? times.renew : Math.min(times.renew, RETRY_SECONDS)),
+      renewAfter: ({ problems, signers }) =>
+        problems.length === 0 && signers.values().every((signer) => typeof signer !== 'string')
+          ? times.renew
+          : Math.min(times.renew, RETRY_SECONDS),
       retrySeconds: Math.min(times.renew, RETRY_SECONDS),
       unavailable: (detail) => unavailable(`key state: ${detail}`),
       notRenewed: 'keys_not_renewed',

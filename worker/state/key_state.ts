@@ -110,6 +110,8 @@ export interface Revocation extends RevokedKey {
 
 /** How often a key is compared with what its name stands for at its keeper: often enough to notice a moved alias the same hour. */
 const COMPARE_SECONDS = 600
+/** How old a proof that a key signs may be when it is about to take over. */
+const PROOF_SECONDS = 60
 /** When a keeper is asked again that was silent, refused, or gave something else than what is pinned. */
 const RETRY_SECONDS = 10
 /** For KMS to tell others of a key that it has created. After it, a key that is not found was not created. */
@@ -241,9 +243,12 @@ export class KeyState extends DurableObject<Env> {
     if (safeAt > now) return { outcome: 'not_safe_yet', safeAt }
     this.#store.replaceAt(current.kid, now)
     this.#advance(settings)
-    this.ctx.waitUntil(this.#work(settings))
+    // It is tried out before it takes over.
+    await this.#work(settings)
+    const isActive = this.#store.key(next.kid)?.phase === 'active'
+    if (!isActive) this.#store.replaceAt(current.kid, null)
     await this.#wake(settings)
-    return { outcome: 'rotated' }
+    return { outcome: isActive ? 'rotated' : 'no_successor' }
   }
 
   /**
@@ -258,7 +263,7 @@ export class KeyState extends DurableObject<Env> {
     if (key) {
       this.#store.revoke(key, this.now())
       this.#advance(settings)
-      this.ctx.waitUntil(this.#work(settings))
+      await this.#work(settings)
       await this.#wake(settings)
     }
     const revoked = this.#store.revoked().find((one) => one.kid === kid)
@@ -273,9 +278,26 @@ export class KeyState extends DurableObject<Env> {
     this.#store.advance(keys, gone)
   }
 
-  #plan(settings: KeySettings): Advanced {
+  /** A key takes over only if it has just been seen to sign: it may have waited for weeks. */
+  #plan(settings: KeySettings): Advanced & { readonly unproven: readonly string[] } {
     const emergencies = new Set(this.#store.revoked().map(({ alg }) => alg))
-    return advance(this.#lives(), this.#sources(settings), rotationTimes(settings.times), this.now(), emergencies)
+    const [times, now] = [rotationTimes(settings.times), this.now()]
+    const planned = (lives: readonly RotatingKey[]) => advance(lives, this.#sources(settings), times, now, emergencies)
+    const keys = this.#store.keys()
+    const hopeful = planned(keys.map(({ life }) => life))
+    const nextUp = new Set(hopeful.keys.filter(({ phase }) => phase === 'active').map(({ kid }) => kid))
+    const stale = keys.filter(
+      ({ life, arn, wrapped, provenAt }) =>
+        nextUp.has(life.kid) &&
+        life.phase !== 'active' &&
+        (arn !== null || wrapped !== null) &&
+        Math.abs(now - (provenAt ?? 0)) > PROOF_SECONDS,
+    )
+    if (stale.length === 0) return { ...hopeful, unproven: [] }
+    const unproven = stale.map(({ life }) => life.kid)
+    const lives = keys.map(({ life }) => (unproven.includes(life.kid) ? { ...life, fit: false } : life))
+    // Whether another one has to be made is seen when these have been tried.
+    return { ...planned(lives), wanted: [], unproven }
   }
 
   #lives(): RotatingKey[] {
@@ -318,7 +340,8 @@ export class KeyState extends DurableObject<Env> {
     const { kms } = settings
     const keys = this.#store.keys()
     const creations = this.#store.creations()
-    const wanted = new Set(this.#plan(settings).wanted)
+    const plan = this.#plan(settings)
+    const wanted = new Set(plan.wanted)
     const tasks = new Map<string, Task['run']>()
     const call = (name: string, run: () => Promise<void>) => tasks.set(name, () => run().then(() => null))
     for (const reference of settings.sources) {
@@ -332,7 +355,12 @@ export class KeyState extends DurableObject<Env> {
       if (key && reference.keeper === 'awskms' && reference.key !== null)
         call(`compare ${source}`, () => this.#compare(key.publicJwk.kid, reference, settings))
     }
-    for (const key of keys) if (!key.proven) call(`prove ${key.publicJwk.kid}`, () => this.#prove(key, settings))
+    for (const key of keys) {
+      const task = `prove ${key.publicJwk.kid}`
+      const isWaitedFor = plan.unproven.includes(key.publicJwk.kid)
+      if (isWaitedFor && (this.#again.get(task) ?? 0) > this.now() + RETRY_SECONDS) this.#again.delete(task)
+      if (key.privateJwk === null && key.phase !== 'retiring') call(task, () => this.#prove(key, settings))
+    }
     if (kms) {
       for (const { id } of creations) call(`recover ${id}`, () => this.#recover(id, settings, kms))
       for (const arn of this.#store.disposals()) call(`dispose ${arn}`, () => this.#dispose(arn, kms))
@@ -348,11 +376,16 @@ export class KeyState extends DurableObject<Env> {
 
   async #announce(reference: KeyReference, settings: KeySettings): Promise<Settle> {
     const announced = await this.#ask(reference, settings)
-    const proven = !(announced instanceof SigningError) && (await this.#signs(announced, settings))
-    return () => this.#settle(formatKeyReference(reference), announced, proven, settings)
+    const failure = announced instanceof SigningError ? announced.code : await this.#tryOut(announced, settings)
+    return () => this.#settle(formatKeyReference(reference), announced, failure, settings)
   }
 
-  #settle(source: string, announced: KeptKey | SigningError, proven: boolean, settings: KeySettings): void {
+  #settle(
+    source: string,
+    announced: KeptKey | SigningError,
+    failure: SigningErrorCode | null,
+    settings: KeySettings,
+  ): void {
     if (announced instanceof SigningError) return void this.#failures.set(source, announced.code)
     const { kid, alg } = announced.publicJwk
     if (this.#store.revoked().some((one) => one.kid === kid)) return void this.#failures.set(source, 'revoked')
@@ -362,9 +395,10 @@ export class KeyState extends DurableObject<Env> {
       // A key that comes back under another name is still the same key, with the one algorithm that it was announced with.
       if (isListed || known.publicJwk.alg !== alg) return void this.#failures.set(source, 'key_mismatch')
       this.#store.rename(kid, source)
-    } else this.#store.pin(source, announced, proven, this.now())
+    } else this.#store.pin(source, announced, failure, this.now())
     this.#failures.delete(source)
     this.#again.set(`compare ${source}`, this.now() + COMPARE_SECONDS)
+    this.#provenFor(kid, failure)
   }
 
   /** Makes the next key of a source that we make keys for. */
@@ -373,7 +407,9 @@ export class KeyState extends DurableObject<Env> {
     if (reference.keeper === 'wrapped') {
       const announced = await this.#ask(reference, settings)
       if (announced instanceof SigningError) return void this.#failures.set(source, announced.code)
-      this.#store.pin(source, announced, await this.#signs(announced, settings), this.now())
+      const failure = await this.#tryOut(announced, settings)
+      this.#store.pin(source, announced, failure, this.now())
+      this.#provenFor(announced.publicJwk.kid, failure)
       this.#failures.delete(source)
       return
     }
@@ -429,19 +465,33 @@ export class KeyState extends DurableObject<Env> {
     try {
       const { publicJwk } = await announceKmsKey(settings.kms, arn, reference.alg)
       const key = { publicJwk, arn, wrapped: null, privateJwk: null }
-      this.#store.endCreation(creation, key, await this.#signs(key, settings), this.now())
+      const failure = await this.#tryOut(key, settings)
+      this.#store.endCreation(creation, key, failure, this.now())
+      this.#provenFor(publicJwk.kid, failure)
       this.#failures.delete(source)
     } catch (error) {
       if (!(error instanceof SigningError)) throw error
       this.#failures.set(source, error.code)
       // A new key may be refused for minutes. After that somebody has done something to it.
       const isOld = this.now() >= creation.askedAt + CREATION_KNOWN_SECONDS
-      if (isOld && (error.code === 'key_unusable' || error.code === 'key_mismatch')) this.#store.dropCreation(creation)
+      if (!isOld || (error.code !== 'key_unusable' && error.code !== 'key_mismatch')) return
+      this.#store.dropCreation(creation)
+      this.#failures.delete(source)
     }
   }
 
   async #prove(key: KnownKey, settings: KeySettings): Promise<void> {
-    if (await this.#signs(key, settings)) this.#store.setProven(key.publicJwk.kid)
+    const { kid } = key.publicJwk
+    const failure = await this.#tryOut(key, settings)
+    // A keeper that does not answer says nothing against a key that has signed.
+    const isSilent = failure === 'unavailable' || failure === 'throttled'
+    if (!isSilent || key.provenAt === null) this.#store.setProven(kid, failure, this.now())
+    this.#provenFor(kid, failure)
+  }
+
+  /** A key that has signed is not asked again at once. */
+  #provenFor(kid: string, failure: SigningErrorCode | null): void {
+    if (failure === null) this.#again.set(`prove ${kid}`, this.now() + COMPARE_SECONDS)
   }
 
   /**
@@ -488,14 +538,14 @@ export class KeyState extends DurableObject<Env> {
     }
   }
 
-  /** Whether a key makes a signature that is right. What can't sign must never take the place of what can. */
-  async #signs(key: KeptKey, settings: KeySettings): Promise<boolean> {
+  /** @returns null if a key makes a signature that is right. What can't sign must never take the place of what can. */
+  async #tryOut(key: KeptKey, settings: KeySettings): Promise<SigningErrorCode | null> {
     try {
       // Signers check their own signatures, or have done so when they were made.
       await (await keptSigner(key, settings)).sign(crypto.getRandomValues(new Uint8Array(32)))
-      return true
+      return null
     } catch (error) {
-      if (error instanceof SigningError) return false
+      if (error instanceof SigningError) return error.code
       throw error
     }
   }
@@ -532,9 +582,16 @@ export class KeyState extends DurableObject<Env> {
 
   /** Comes back by itself when there is something to do, whether or not anybody asks. */
   async #wake(settings: KeySettings): Promise<void> {
-    const { wakeAt } = this.#plan(settings)
-    // Comparing is for those who ask: nobody needs to know what a name stands for while nobody signs.
-    const tasks = this.#tasks(settings).filter(({ name }) => !name.startsWith('compare '))
+    const plan = this.#plan(settings)
+    const { wakeAt } = plan
+    // Looking after what is well is for those who ask: nobody needs to know while nobody signs.
+    const well = new Set(
+      this.#store
+        .keys()
+        .filter(({ life }) => life.fit && !plan.unproven.includes(life.kid))
+        .map(({ life }) => `prove ${life.kid}`),
+    )
+    const tasks = this.#tasks(settings).filter(({ name }) => !name.startsWith('compare ') && !well.has(name))
     const times = [...tasks.map(({ at }) => Math.max(at, this.now() + 1)), ...(wakeAt === null ? [] : [wakeAt])]
     await this.wakeUpAt(times.length > 0 ? Math.min(...times) : null)
   }
@@ -549,8 +606,8 @@ export class KeyState extends DurableObject<Env> {
   }
 }
 
-function failureOf({ mismatched, proven }: KnownKey): SigningErrorCode | null {
-  return mismatched ? 'key_mismatch' : proven ? null : 'unavailable'
+function failureOf({ mismatched, failure }: KnownKey): SigningErrorCode | null {
+  return mismatched ? 'key_mismatch' : failure
 }
 
 function sinceWhen({ phase, announcedAt, publishedAt, activeAt, retiringAt }: RotatingKey): number {

@@ -3,7 +3,7 @@
 import type { AlgorithmName } from '../../keys/algorithms.ts'
 import type { KmsUsage } from '../../keys/kms_client.ts'
 import type { Phase, RotatingKey } from '../../keys/rotation.ts'
-import type { PublicJwk } from '../../keys/signer.ts'
+import type { PublicJwk, SigningErrorCode } from '../../keys/signer.ts'
 import type { KeptKey } from './kept_signer.ts'
 
 /** A key that there is. */
@@ -11,8 +11,10 @@ export interface KnownKey extends KeptKey {
   /** As the operator lists it. */
   readonly source: string
   readonly phase: Phase
-  /** Whether it has made a signature that is right. */
-  readonly proven: boolean
+  /** When it last made a signature that is right, in seconds since the epoch; null if it never has. */
+  readonly provenAt: number | null
+  /** Why it makes none, as far as that is known. */
+  readonly failure: SigningErrorCode | null
   /** Whether its name stands for another key by now. */
   readonly mismatched: boolean
   /** The same as its life sees it. */
@@ -66,7 +68,8 @@ interface Row extends Record<string, SqlStorageValue> {
   active_at: number | null
   retiring_at: number | null
   replace_at: number | null
-  proven: number
+  proven_at: number | null
+  failure: SigningErrorCode | null
   mismatched: number
 }
 
@@ -93,7 +96,8 @@ export class KeyStore {
         active_at    integer,
         retiring_at  integer,
         replace_at   integer,
-        proven       integer not null default 0,
+        proven_at    integer,
+        failure      text,
         mismatched   integer not null default 0
       );
       create unique index if not exists one_active on signing_keys (alg) where phase = 'active';
@@ -132,11 +136,21 @@ export class KeyStore {
     return row ? knownKey(row) : null
   }
 
-  /** Remembers a key, unless it is known. */
-  pin(source: string, { publicJwk, arn, wrapped, privateJwk }: KeptKey, proven: boolean, now: number): void {
+  /**
+   * Remembers a key, unless it is known.
+   *
+   * @param failure why it could not sign; null if it has
+   */
+  pin(
+    source: string,
+    { publicJwk, arn, wrapped, privateJwk }: KeptKey,
+    failure: SigningErrorCode | null,
+    now: number,
+  ): void {
     this.#sql.exec(
-      `insert into signing_keys (kid, alg, source, public_jwk, arn, wrapped, private_jwk, phase, announced_at, proven)
-       values (?, ?, ?, ?, ?, ?, ?, 'announced', ?, ?) on conflict do nothing`,
+      `insert into signing_keys (kid, alg, source, public_jwk, arn, wrapped, private_jwk, phase, announced_at, proven_at,
+                                 failure)
+       values (?, ?, ?, ?, ?, ?, ?, 'announced', ?, ?, ?) on conflict do nothing`,
       publicJwk.kid,
       publicJwk.alg,
       source,
@@ -145,7 +159,8 @@ export class KeyStore {
       wrapped,
       privateJwk && JSON.stringify(privateJwk),
       now,
-      proven ? 1 : 0,
+      failure === null ? now : null,
+      failure,
     )
   }
 
@@ -154,15 +169,19 @@ export class KeyStore {
     this.#sql.exec('update signing_keys set source = ?, mismatched = 0 where kid = ?', source, kid)
   }
 
-  setProven(kid: string): void {
-    this.#sql.exec('update signing_keys set proven = 1 where kid = ?', kid)
+  /** @param failure why it could not sign; null if it has, at this moment */
+  setProven(kid: string, failure: SigningErrorCode | null, now: number): void {
+    if (failure === null)
+      this.#sql.exec('update signing_keys set proven_at = ?, failure = null where kid = ?', now, kid)
+    else this.#sql.exec('update signing_keys set failure = ? where kid = ?', failure, kid)
   }
 
   setMismatched(kid: string, mismatched: boolean): void {
     this.#sql.exec('update signing_keys set mismatched = ? where kid = ?', mismatched ? 1 : 0, kid)
   }
 
-  replaceAt(kid: string, at: number): void {
+  /** @param at null for the schedule */
+  replaceAt(kid: string, at: number | null): void {
     this.#sql.exec('update signing_keys set replace_at = ? where kid = ?', at, kid)
   }
 
@@ -238,9 +257,9 @@ export class KeyStore {
   }
 
   /** The creation is over, and what it has made is one of our keys. */
-  endCreation({ id, source }: Creation, key: KeptKey, proven: boolean, now: number): void {
+  endCreation({ id, source }: Creation, key: KeptKey, failure: SigningErrorCode | null, now: number): void {
     this.#storage.transactionSync(() => {
-      this.pin(source, key, proven, now)
+      this.pin(source, key, failure, now)
       this.#sql.exec('delete from creations where id = ?', id)
     })
   }
@@ -316,7 +335,7 @@ function isMaker(source: string): boolean {
 
 function knownKey(row: Row): KnownKey {
   const publicJwk = JSON.parse(row.public_jwk) as PublicJwk
-  const [proven, mismatched] = [row.proven === 1, row.mismatched === 1]
+  const mismatched = row.mismatched === 1
   return {
     source: row.source,
     phase: row.phase,
@@ -324,14 +343,15 @@ function knownKey(row: Row): KnownKey {
     arn: row.arn,
     wrapped: row.wrapped,
     privateJwk: row.private_jwk === null ? null : JSON.parse(row.private_jwk),
-    proven,
+    provenAt: row.proven_at,
+    failure: row.failure,
     mismatched,
     life: {
       kid: row.kid,
       alg: publicJwk.alg,
       source: row.source,
       phase: row.phase,
-      fit: proven && !mismatched,
+      fit: row.proven_at !== null && row.failure === null && !mismatched,
       announcedAt: row.announced_at,
       publishedAt: row.published_at,
       activeAt: row.active_at,

@@ -31,6 +31,15 @@ async function eventually(world: KeyWorld, check: (reading: OurReading) => void)
   }, 15_000)
 }
 
+const realTimeout = AbortSignal.timeout.bind(AbortSignal)
+beforeEach(() => {
+  // On a busy machine the stub is slower than KMS, and time here goes by in leaps: what comes in after that is lost.
+  vi.spyOn(AbortSignal, 'timeout').mockImplementation((milliseconds) => realTimeout(10 * milliseconds))
+})
+afterEach(() => {
+  vi.restoreAllMocks()
+})
+
 test('T-17: the times follow from one another', () => {
   expect(publishingLease(KEY_TIMES)).toBe(3900)
   expect({ publishBefore, publishAfter }).toEqual({ publishBefore: 3990, publishAfter: 3900 })
@@ -207,8 +216,8 @@ describe('T-15: a key in KMS', () => {
       operation === 'Sign' ? kmsError('AccessDeniedException') : answer()
     kms.trouble = noSign
     const reading = await keys.read()
-    expect([published(reading), reasons(reading)]).toEqual([[], ['1 unavailable']])
-    expect((await keys.report()).keys).toMatchObject([{ phase: 'announced', entry: 1 }])
+    expect([published(reading), reasons(reading)]).toEqual([[], ['1 denied']])
+    expect((await keys.report()).keys).toMatchObject([{ phase: 'announced', entry: 1, failed: 'denied' }])
     kms.trouble = null
     keys.clock.advance(10)
     expect(signing(await keys.read())).toBeDefined()
@@ -225,7 +234,7 @@ describe('T-15: a key in KMS', () => {
       return answer()
     }
     expect(await keys.read()).toEqual(before)
-    await vi.waitFor(() => expect(asked()).toHaveLength(3), 15_000)
+    await vi.waitFor(() => expect(asked().slice(2).toSorted()).toEqual(['GetPublicKey', 'Sign']), 15_000)
     expect(await keys.read()).toEqual(before)
     released.resolve()
   })
@@ -393,6 +402,53 @@ describe('T-15: a key in KMS', () => {
       ])
     })
 
+    test('that has been disabled while it waited does not take over: another is made, and does', async () => {
+      const keys = world('awskms')
+      const a = signing(await keys.read())
+      await keys.pass(20)
+      const waiting = (await keys.read()).keys.find(({ phase }) => phase === 'published')
+      kms.setState(waiting?.arn ?? '', 'Disabled')
+      await keys.pass(replaceAfter + 60)
+      expect(signing(await keys.read())).toBe(a)
+      expect((await keys.report()).keys).toContainEqual(
+        expect.objectContaining({ kid: waiting?.publicJwk.kid, phase: 'published', failed: 'key_unusable' }),
+      )
+      expect(await keys.stub.rotate(STAMP, null)).not.toEqual({ outcome: 'rotated' })
+      await keys.pass(publishBefore + 60)
+      const after = signing(await keys.read())
+      expect([a, waiting?.publicJwk.kid, undefined]).not.toContain(after)
+    })
+
+    test('12.11: does not take over while KMS is silent, and the one before signs on', async () => {
+      const keys = world('awskms')
+      const a = signing(await keys.read())
+      await keys.pass(20)
+      kms.trouble = troubles.failsInside
+      await keys.pass(replaceAfter + 60)
+      expect(signing(await keys.read())).toBe(a)
+      kms.trouble = null
+      await keys.pass(60)
+      expect([a, undefined]).not.toContain(signing(await keys.read()))
+    })
+
+    test('and has been given up leaves no problem behind', async () => {
+      const keys = world('awskms')
+      let creations = 0
+      kms.trouble = async ({ operation }, answer) => {
+        if (operation === 'GetResources') return kmsError('AccessDeniedException')
+        const said = await answer()
+        return operation === 'CreateKey' && creations++ === 0 ? kmsError('KMSInternalException', undefined, 500) : said
+      }
+      await keys.read()
+      await keys.pass(1000)
+      const { orphans } = await keys.report()
+      const orphan = kms.createdKeys().find(({ tags }) => tags['spiffe-edge:creation'] === orphans[0])
+      kms.setState(orphan?.arn ?? '', 'PendingDeletion')
+      kms.trouble = null
+      await keys.pass(10_000)
+      expect(reasons(await keys.read())).toEqual([])
+    })
+
     test('is replaced when its time is over, and given back to KMS when its last token is', async () => {
       const keys = world('awskms')
       await keys.read()
@@ -495,6 +551,17 @@ describe('T-16: a key that is stored wrapped', () => {
     const stored = await keys.dump()
     for (const member of ['"d"', '\\"d\\"', 'private_jwk":"', '"p"']) expect(stored).not.toContain(member)
     expect(stored).toContain('"private_jwk":null')
+  })
+
+  test('that can no more be opened is a problem, and stays published', async () => {
+    const keys = world()
+    const before = published(await keys.read())
+    await restart()
+    const other: WrappingReference = { keeper: 'secret', secret: `${'B'.repeat(42)}E` }
+    if (keys.settings) keys.settings = { ...keys.settings, wrapping: [other] }
+    const reading = await eventually(keys, ({ problems }) => expect(problems).not.toEqual([]))
+    expect([reasons(reading), published(reading)]).toEqual([['1 key_mismatch'], expect.arrayContaining(before)])
+    expect((await keys.report()).keys.find(({ phase }) => phase === 'active')?.failed).toBe('key_mismatch')
   })
 
   test('is not made without what wraps it', async () => {
@@ -656,21 +723,23 @@ describe('as a whole, with a KMS that fails at any call and an object that ends 
         }
         const check = async () => {
           await survive(keys.read())
-          // Isolates that ask at the same moment are told the same.
-          const [reading, another] = await Promise.all([keys.read(), keys.read()])
-          expect(another).toEqual(reading)
+          const readings = await Promise.all([keys.read(), keys.read()])
+          for (const reading of readings) await checkOne(reading)
+          const made = kms.createdKeys().map(({ arn }) => arn)
+          const stored = await keys.dump()
+          if (keys.settings?.sources.every(({ keeper }) => keeper !== 'local')) expect(stored).not.toContain('"d\\\\"')
+          // Each key that KMS has made for us is known here by its ARN, or by the tag of a creation that is not over.
+          for (const { arn, state, tags } of kms.createdKeys())
+            if (state === 'Enabled' && made.includes(arn))
+              expect(stored.includes(arn) || stored.includes(tags['spiffe-edge:creation'] ?? '?')).toBe(true)
+        }
+        const checkOne = async (reading: OurReading) => {
           const active = reading.keys.filter(({ phase }) => phase === 'active')
           expect(new Set(active.map(({ publicJwk }) => publicJwk.alg)).size).toBe(active.length)
           for (const { publicJwk } of reading.keys)
             expect(await thumbprint(publicJwk as JsonWebKey)).toBe(publicJwk.kid)
           const { revoked } = await keys.report()
           for (const { kid } of revoked) expect(published(reading)).not.toContain(kid)
-          const stored = await keys.dump()
-          if (keys.settings?.sources.every(({ keeper }) => keeper !== 'local')) expect(stored).not.toContain('"d\\\\"')
-          // Each key that KMS has made for us is known here by its ARN, or by the tag of a creation that is not over.
-          for (const { arn, state, tags } of kms.createdKeys())
-            if (state === 'Enabled')
-              expect(stored.includes(arn) || stored.includes(tags['spiffe-edge:creation'] ?? '?')).toBe(true)
         }
         for (const one of events) {
           if ('fail' in one) failIn = one.fail
