@@ -20,8 +20,11 @@ const ACCOUNT = '111122223333'
 /** KM-1; as much as Encrypt takes. */
 const MAX_MESSAGE_BYTES = 4096
 const MAX_CIPHERTEXT_BYTES = 6144
-/** Where the two services are; the first answers for both. */
-const HOSTS = ['https://kms.test', 'https://tagging.test']
+/** Where tags are looked up, by who does not ask the host of the stub for them too. */
+const TAGGING = 'https://tagging.test'
+/** Each has a host of its own: what an object of an earlier test still does must not reach the next. */
+const HOST = /^https:\/\/kms-\d+\.test$/
+let stubs = 0
 /** The prefix of X-Amz-Target, with the name by which requests for it are signed. */
 const SERVICES: Readonly<Record<string, string>> = {
   TrentService: 'kms',
@@ -61,7 +64,7 @@ export type CreatedKey = Required<Pick<StoredKey, 'arn' | 'spec' | 'tags' | 'sta
 export class KmsStub {
   readonly access: KmsAccess = {
     region: REGION,
-    endpoint: HOSTS[0] as string,
+    endpoint: `https://kms-${++stubs}.test`,
     credentials: { accessKeyId: 'AKIDEXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY' },
   }
   /** Everything that has been asked, oldest first, refused or not. */
@@ -133,7 +136,11 @@ export class KmsStub {
   /** Takes the place of the global `fetch`. Requests for other hosts go where they would have gone. */
   readonly fetch = async (input: RequestInfo | URL, init?: RequestInit): Promise<Response> => {
     const request = new Request(input, init)
-    if (!HOSTS.includes(new URL(request.url).origin)) return await this.#otherFetch(request)
+    const { origin } = new URL(request.url)
+    if (origin !== this.access.endpoint && origin !== TAGGING) {
+      if (HOST.test(origin)) throw new TypeError('the test that this KMS was for is over')
+      return await this.#otherFetch(request)
+    }
     const { signal } = request
     signal.throwIfAborted()
     const [service = '', operation = ''] = (request.headers.get('x-amz-target') ?? '').split('.')

@@ -35,7 +35,7 @@ describe('style 4.10: one line for one decision', () => {
     const line = await written((one) => {
       one.presented(TOKEN)
       one.attested(attestation())
-      one.issued('web', CLAIMS, { kid: 'kid-1', alg: 'ES256' })
+      one.issued('web', { ...CLAIMS, jti: decision.id }, { kid: 'kid-1', alg: 'ES256' })
     }, decision)
     expect(line).toEqual({
       event: 'decision',
@@ -58,6 +58,11 @@ describe('style 4.10: one line for one decision', () => {
       kid: 'kid-1',
       alg: 'ES256',
     })
+  })
+
+  test('issued with the token of an identical request: by which name that goes', async () => {
+    const line = await written((one) => one.issued('web', CLAIMS, { kid: 'kid-1', alg: 'ES256' }))
+    expect(line).toMatchObject({ decision: 'issued', jti: CLAIMS.jti, id: expect.not.stringMatching(CLAIMS.jti) })
   })
 
   test('refused before anything was read: that, and why', async () => {
