@@ -1,5 +1,7 @@
 /** `spiffe-edge` as a test runs it: in this process, with streams and an environment of the test's own. */
 
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -40,6 +42,27 @@ export async function cli(
       wait(milliseconds)
     },
   })
+  return { code, stdout, stderr }
+}
+
+/**
+ * The same as a process of its own, in which time passes.
+ *
+ * @param ca a file with the certificate that the worker's must chain to
+ */
+export async function cliProcess(argv: readonly string[], ca: string): Promise<Outcome> {
+  const child = spawn(process.execPath, ['cli/main.ts', ...argv], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { NODE_EXTRA_CA_CERTS: ca },
+  })
+  let [stdout, stderr] = ['', '']
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text
+  })
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text
+  })
+  const [code] = await once(child, 'close')
   return { code, stdout, stderr }
 }
 

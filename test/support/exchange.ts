@@ -1,6 +1,6 @@
 /** The client's side of RFC 8693, over any trust anchors. */
 
-import { request as httpRequest } from 'node:http'
+import { type Agent, request as httpRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 
 export const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange'
@@ -12,15 +12,20 @@ export interface Answer {
   readonly text: string
 }
 
-/** One request; `ca` is the PEM certificate that the server's must chain to. */
+/**
+ * One request.
+ *
+ * @param options `ca` is the PEM certificate that the server's must chain to; without an `agent` the connection is the
+ *   request's own
+ */
 export function send(
   url: string,
-  options: { method?: string; headers?: Record<string, string>; body?: string; ca?: string } = {},
+  options: { method?: string; headers?: Record<string, string>; body?: string; ca?: string; agent?: Agent } = {},
 ): Promise<Answer> {
   const { body, ...rest } = options
   const request = url.startsWith('https:') ? httpsRequest : httpRequest
   return new Promise((done, failed) => {
-    request(url, { ...rest, agent: false }, (response) => {
+    request(url, { agent: false, ...rest }, (response) => {
       let text = ''
       response.setEncoding('utf8')
       response.on('data', (chunk) => {
