@@ -43,7 +43,7 @@ export interface TrustedIssuer {
   readonly worker: PlainWorkerd
   /** @returns an SVID that has just been signed. Rejects with whatever else the worker answers. */
   fresh(): Promise<string>
-  read(path: string): Promise<Answer>
+  read(path: string, options?: Parameters<typeof send>[1]): Promise<Answer>
   /** The real command line, as the administrator, in a process of its own. */
   run(...argv: readonly string[]): Promise<Outcome>
   /** What `spiffe-edge status` says. */
@@ -125,7 +125,7 @@ export async function startTrustedIssuers<Name extends string>(
         if (status !== 200 || !body.access_token) throw new Error(`${name}: ${status} ${text}`)
         return body.access_token
       },
-      read: (path: string) => send(url + path, { ca: ca.certificate }),
+      read: (path: string, options = {}) => send(url + path, { ca: ca.certificate, ...options }),
       run,
       async status() {
         const { code, stdout, stderr } = await run('status', '--output', 'json')
