@@ -5,7 +5,6 @@
 
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, type ExpectStatic, expect, test } from 'vitest'
-import { keyFile, readAdminKey, signAdminToken } from '../../cli/admin_key.ts'
 import { describeLoad, type SteadyLoad, startSteadyLoad } from '../support/steady_load.ts'
 import { missing } from '../support/tools.ts'
 import { SPIFFE_ID, startTrustedIssuers, type TrustedIssuer, type TrustedIssuers } from '../support/trusted_issuers.ts'
@@ -112,13 +111,7 @@ describe.skipIf(missing('go'))('T-21: a kube-apiserver and a key that has to end
     const load = startLoad(alone)
     await goOn(load, 10, expect)
 
-    const admin = await readAdminKey(keyFile(alone.keyFile), alone.url)
-    const bearer = await signAdminToken(admin, Math.floor(Date.now() / 1000))
-    const answer = await alone.read('/admin/v1/keys/revoke', {
-      method: 'POST',
-      headers: { authorization: `Bearer ${bearer}`, 'content-type': 'application/json' },
-      body: JSON.stringify({ kid: dead }),
-    })
+    const answer = await alone.askAsAdmin('keys/revoke', { kid: dead })
     expect([answer.status, JSON.parse(answer.text).kid]).toEqual([200, dead])
     const { signingStopsAt } = JSON.parse(answer.text)
     expect((await alone.read('/keys')).text).not.toContain(dead)

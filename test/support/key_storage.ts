@@ -53,3 +53,12 @@ export function storedPhases(state: string): Readonly<Record<string, Phase>> | n
     return null
   }
 }
+
+/** Moves all that has happened to the keys into the past. The worker must not be running. */
+export function letTimePass(state: string, seconds: number): void {
+  const [path = ''] = globSync(join(state, '*KeyState', '*.sqlite'))
+  const database = new DatabaseSync(path)
+  for (const column of ['announced_at', 'published_at', 'active_at', 'retiring_at'])
+    database.prepare(`update signing_keys set ${column} = ${column} - ?`).run(seconds)
+  database.close()
+}

@@ -21,6 +21,8 @@ export type KmsProxyMode =
   | 'lie_about_key'
   /** The signature is made by another key, and said to be of the one that was asked for. */
   | { readonly signWith: string }
+  /** `ThrottlingException` for each Sign of which so many have got through within the last second. */
+  | { readonly signsPerSecond: number }
 
 export interface KmsProxy {
   readonly endpoint: string
@@ -39,14 +41,27 @@ export interface KmsProxy {
  */
 export async function startKmsProxy(upstream: string, tls: TlsPair | null): Promise<KmsProxy> {
   let abandoned = 0
+  /** When each Sign of the last second got through, in milliseconds. */
+  let signed: number[] = []
+
+  function isThrottled(operation: string, mode: KmsProxyMode): boolean {
+    if (typeof mode !== 'object' || !('signsPerSecond' in mode) || operation !== 'Sign') return mode === 'throttle'
+    const now = Date.now()
+    signed = signed.filter((at) => at > now - 1000)
+    if (signed.length >= mode.signsPerSecond) return true
+    signed.push(now)
+    return false
+  }
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const chunks: Buffer[] = []
     for await (const chunk of request) chunks.push(chunk as Buffer)
     const input = JSON.parse(Buffer.concat(chunks).toString()) as Record<string, unknown>
-    proxy.operations.push(String(request.headers['x-amz-target']).replace('TrentService.', ''))
+    const operation = String(request.headers['x-amz-target']).replace('TrentService.', '')
+    proxy.operations.push(operation)
     const { mode } = proxy
-    if (mode === 'throttle') return send(response, 400, { __type: 'ThrottlingException', message: 'Rate exceeded' })
+    if (isThrottled(operation, mode))
+      return send(response, 400, { __type: 'ThrottlingException', message: 'Rate exceeded' })
     if (mode === 'fail') return send(response, 500, { __type: 'KMSInternalException', message: 'internal' })
     if (mode === 'close') return void request.socket.destroy()
     if (mode === 'hang' || mode === 'hang_body') {
@@ -59,7 +74,8 @@ export async function startKmsProxy(upstream: string, tls: TlsPair | null): Prom
       }
       return
     }
-    const asked = typeof mode === 'object' && 'KeyId' in input ? { ...input, KeyId: mode.signWith } : input
+    const signWith = typeof mode === 'object' && 'signWith' in mode ? mode.signWith : null
+    const asked = signWith !== null && 'KeyId' in input ? { ...input, KeyId: signWith } : input
     const answer = await fetch(upstream, {
       method: 'POST',
       headers: {
@@ -72,7 +88,7 @@ export async function startKmsProxy(upstream: string, tls: TlsPair | null): Prom
     const output = (await answer.json()) as Record<string, unknown>
     if (mode === 'lie_about_key')
       output.KeyId = String(output.KeyId).replace(/.$/, (last) => (last === '0' ? '1' : '0'))
-    if (typeof mode === 'object') output.KeyId = input.KeyId
+    if (signWith !== null) output.KeyId = input.KeyId
     send(response, answer.status, output)
   }
 

@@ -10,22 +10,17 @@ import { join } from 'node:path'
 import { parse } from 'yaml'
 import type { KeyReport } from '../../cli/key_report.ts'
 import type { KeyTimes } from '../../worker/key_times.ts'
+import { askAsAdmin } from './admin_request.ts'
 import { cli, cliProcess, type Outcome } from './cli.ts'
 import { type Answer, exchange, send } from './exchange.ts'
-import {
-  createServiceAccountKey,
-  type KubeApiserver,
-  SERVICE_ACCOUNT_ISSUER,
-  startKubeApiserver,
-} from './kube_apiserver.ts'
+import { createServiceAccountKey, type KubeApiserver, startKubeApiserver } from './kube_apiserver.ts'
 import { createCa } from './pki.ts'
 import { freePort, type PlainWorkerd, startPlainWorkerd } from './plain_workerd.ts'
-import { manifest, registration } from './policy.ts'
+import { CLUSTER, clusterRecord, webRegistration } from './pod_token.ts'
+import { manifest } from './policy.ts'
 
 /** Who gets SVIDs. */
 export const SPIFFE_ID = 'spiffe://example.org/ns/shop/sa/web'
-/** The name of the cluster's record at every worker. */
-const CLUSTER = 'real'
 
 export interface IssuerSettings {
   readonly signingKey: string
@@ -43,13 +38,13 @@ export interface TrustedIssuer {
   readonly worker: PlainWorkerd
   /** @returns an SVID that has just been signed. Rejects with whatever else the worker answers. */
   fresh(): Promise<string>
-  read(path: string, options?: Parameters<typeof send>[1]): Promise<Answer>
+  read(path: string): Promise<Answer>
   /** The real command line, as the administrator, in a process of its own. */
   run(...argv: readonly string[]): Promise<Outcome>
   /** What `spiffe-edge status` says. */
   status(): Promise<KeyReport>
-  /** The file that the administrator's key is in. */
-  readonly keyFile: string
+  /** The admin API itself, as the administrator. */
+  askAsAdmin(path: string, body: object): Promise<Answer>
   /** As after a power cut. */
   kill(): Promise<void>
   /** @returns when it listens; nobody has asked it for anything by then */
@@ -75,16 +70,7 @@ export async function startTrustedIssuers<Name extends string>(
   const caFile = join(folder, 'ca.crt')
   writeFileSync(caFile, ca.certificate)
   const key = createServiceAccountKey('RS256')
-  const record = {
-    apiVersion: 'spiffe-edge.io/v1alpha1',
-    kind: 'Cluster',
-    metadata: { name: CLUSTER },
-    spec: {
-      issuer: SERVICE_ACCOUNT_ISSUER,
-      jwks: { inline: { keys: [key.jwk] } },
-      apiServer: { certificateAuthority: ca.certificate },
-    },
-  }
+  const record = clusterRecord(key, { apiServer: { certificateAuthority: ca.certificate } })
   let subjectToken = ''
 
   async function startIssuer(name: string, { signingKey, times, ttl, env }: IssuerSettings) {
@@ -94,8 +80,7 @@ export async function startTrustedIssuers<Name extends string>(
     const state = join(folder, name)
     const keyFile = join(folder, `${name}.key`)
     const admin = await cli(['admin', 'create', '--name', 'alice', '--issuer', url, '--key-file', keyFile])
-    const selector = { namespace: 'shop', serviceAccountName: 'web' }
-    const workload = registration('web', { clusters: [CLUSTER], selector, ttlSeconds: ttl })
+    const workload = webRegistration({ ttlSeconds: ttl })
     const start = () =>
       startPlainWorkerd({
         entry: 'development',
@@ -125,14 +110,14 @@ export async function startTrustedIssuers<Name extends string>(
         if (status !== 200 || !body.access_token) throw new Error(`${name}: ${status} ${text}`)
         return body.access_token
       },
-      read: (path: string, options = {}) => send(url + path, { ca: ca.certificate, ...options }),
+      read: (path: string) => send(url + path, { ca: ca.certificate }),
       run,
       async status() {
         const { code, stdout, stderr } = await run('status', '--output', 'json')
         if (code !== 0) throw new Error(stderr)
         return JSON.parse(stdout) as KeyReport
       },
-      keyFile,
+      askAsAdmin: (path: string, body: object) => askAsAdmin(url, keyFile, path, body, ca.certificate),
       kill: () => worker.stop('SIGKILL'),
       async start() {
         worker = await start()
