@@ -9,19 +9,17 @@
  */
 
 import type { KMSClient, KMSClientResolvedConfig } from '@aws-sdk/client-kms'
+import { sendOnce } from './send_once.ts'
 import { SigningError, type SigningErrorCode } from './signer.ts'
+import { distrustSession, sessionCredentials, type WebIdentity } from './web_identity.ts'
 
-/** One attempt, answer read to its end: KMS takes tens of milliseconds, the rest is for a far region and a new connection. */
-const ATTEMPT_TIMEOUT_MS = 2_000
 /** The second attempt is for a lost packet or a throttled moment. A third would only add to the load that throttles. */
 const MAX_ATTEMPTS = 2
 /**
  * Both attempts and the pause between them. The SDK draws that at random, from nothing to 50 ms, or to 1 s where KMS
- * throttles, and up to 5 s longer if KMS asks for that.
+ * throttles, and up to 5 s longer if KMS asks for that. What it takes to get credentials, once an hour, is part of it.
  */
 const CALL_TIMEOUT_MS = 5_000
-/** The longest answer of KMS is the public key of RSA_4096, below 2 KiB, that of the tagging API a page of 100 keys. */
-const MAX_ANSWER_BYTES = 64 * 1024
 
 /** What a key is called by nobody else and for good. */
 export const KEY_ARN = /^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key\/[A-Za-z0-9-]+$/
@@ -33,11 +31,14 @@ export interface KmsAccess {
   readonly endpoint: string | null
   /** The Resource Groups Tagging API. Without it, `endpoint` is asked if there is one, else AWS in the region. */
   readonly taggingEndpoint?: string | null
-  readonly credentials: {
-    readonly accessKeyId: string
-    readonly secretAccessKey: string
-    readonly sessionToken?: string
-  }
+  readonly credentials: Credentials | WebIdentity
+}
+
+/** What a request is signed with. */
+export interface Credentials {
+  readonly accessKeyId: string
+  readonly secretAccessKey: string
+  readonly sessionToken?: string
 }
 
 /** What one access has cost since it was last asked, in this isolate. */
@@ -56,9 +57,9 @@ export interface KmsUsage {
 const NO_USAGE: KmsUsage = { calls: 0, throttled: 0, failed: 0, milliseconds: 0, slowestMilliseconds: 0 }
 
 /**
- * Names of errors that KMS, or the AWS front door before it, answers with. Whatever is not here is `unavailable`:
- * timeouts, the network, `DependencyTimeoutException`, `KeyUnavailableException`, `KMSInternalException`, answers that
- * can't be read.
+ * Names of errors that KMS or STS, or the AWS front door before them, answers with. Whatever is not here is `unavailable`:
+ * timeouts, the network, `DependencyTimeoutException`, `KeyUnavailableException`, `KMSInternalException`,
+ * `IDPCommunicationError`, answers that can't be read.
  *
  * @see [Common errors](https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html)
  */
@@ -79,19 +80,24 @@ const ERROR_NAMES: Readonly<Record<'throttled' | 'denied' | 'key_unusable' | 'ke
     'AccessDeniedException',
     'ExpiredToken',
     'ExpiredTokenException',
+    'IDPRejectedClaim',
     'IncompleteSignature',
     'IncompleteSignatureException',
     'InvalidClientTokenId',
     'InvalidGrantTokenException',
+    'InvalidIdentityToken',
     'InvalidSignatureException',
     'MissingAuthenticationToken',
     'MissingAuthenticationTokenException',
     'NotAuthorized',
     'OptInRequired',
+    'RegionDisabledException',
     'RequestExpired',
     'RequestTimeTooSkewed',
     'SignatureDoesNotMatch',
     'UnrecognizedClientException',
+    // Of STS: what may be ill-formed there is the name of the role or the token.
+    'ValidationError',
   ],
   key_unusable: [
     'DisabledException',
@@ -118,6 +124,8 @@ const CODE_BY_NAME = new Map<unknown, SigningErrorCode>(
 /** An operation that is under way, and what to hand to whatever makes a request for it. */
 export interface Call {
   readonly client: KMSClient
+  /** What the client signs with. */
+  readonly credentials: Credentials
   readonly options: { readonly abortSignal: AbortSignal }
 }
 
@@ -132,14 +140,19 @@ export async function ask<T>(
   send: (call: Call) => Promise<T>,
   attempts: 'twice' | 'once' = 'twice',
 ): Promise<T> {
-  const client = await clientFor(access, attempts)
+  const { KMSClient } = await import('@aws-sdk/client-kms')
   const started = Date.now()
   let failed = 0
   try {
-    return await send({ client, options: { abortSignal: AbortSignal.timeout(CALL_TIMEOUT_MS) } })
+    const options = { abortSignal: AbortSignal.timeout(CALL_TIMEOUT_MS) }
+    const credentials = await credentialsOf(access, KMSClient, options.abortSignal)
+    const client = clientFor(access, credentials, attempts, KMSClient)
+    return await send({ client, credentials, options })
   } catch (error) {
     failed = 1
-    throw new SigningError(codeOf(error))
+    const code = codeOf(error)
+    if (code === 'denied' && 'roleArn' in access.credentials) distrustSession(access.credentials)
+    throw new SigningError(code)
   } finally {
     const milliseconds = Math.max(0, Date.now() - started)
     count(access, { calls: 1, failed, milliseconds, slowestMilliseconds: milliseconds })
@@ -172,33 +185,62 @@ function codeOf(error: unknown): SigningErrorCode {
   return CODE_BY_NAME.get(name) ?? ($metadata?.httpStatusCode === 429 ? 'throttled' : 'unavailable')
 }
 
+async function credentialsOf(
+  access: KmsAccess,
+  Client: typeof KMSClient,
+  abortSignal: AbortSignal,
+): Promise<Credentials> {
+  const { credentials } = access
+  if (!('roleArn' in credentials)) return credentials
+  const { region } = access
+  return await sessionCredentials(
+    credentials,
+    async () => endpointOf(new Client({ region }), 'sts', region),
+    abortSignal,
+  )
+}
+
+/** AWS names the endpoints of its services alike, whatever the partition calls its domain. */
+export function endpointOf({ config }: KMSClient, service: 'sts' | 'tagging', region: string): string {
+  return config.endpointProvider({ Region: region }).url.href.replace('//kms.', `//${service}.`)
+}
+
+interface Connection {
+  readonly client: KMSClient
+  readonly credentials: Credentials
+}
+
 /**
  * The clients themselves and no promises of one: in workerd a promise that one request made is not safe to await in
- * another.
+ * another. For that reason none of them gets a provider of credentials either, of which it would share the promise.
  */
-const clients = { once: new WeakMap<KmsAccess, KMSClient>(), twice: new WeakMap<KmsAccess, KMSClient>() }
+const connections = { once: new WeakMap<KmsAccess, Connection>(), twice: new WeakMap<KmsAccess, Connection>() }
 
-async function clientFor(access: KmsAccess, attempts: 'twice' | 'once'): Promise<KMSClient> {
-  const { KMSClient } = await import('@aws-sdk/client-kms')
-  let client = clients[attempts].get(access)
-  if (!client) {
-    const { region, endpoint, credentials } = access
-    client = new KMSClient({
-      region,
-      credentials,
-      ...(endpoint !== null && { endpoint }),
-      maxAttempts: attempts === 'once' ? 1 : MAX_ATTEMPTS,
-      retryMode: 'standard',
-      requestHandler,
-    })
-    // Inside of what retries, so that each attempt passes here, and outside of what makes errors of answers.
-    client.middlewareStack.add((next) => async (args) => await countThrottled(access, next(args)), {
-      name: 'countThrottled',
-      step: 'deserialize',
-      priority: 'high',
-    })
-    clients[attempts].set(access, client)
-  }
+/** Other credentials have another client. */
+function clientFor(
+  access: KmsAccess,
+  credentials: Credentials,
+  attempts: 'twice' | 'once',
+  Client: typeof KMSClient,
+): KMSClient {
+  const connection = connections[attempts].get(access)
+  if (connection?.credentials === credentials) return connection.client
+  const { region, endpoint } = access
+  const client = new Client({
+    region,
+    credentials,
+    ...(endpoint !== null && { endpoint }),
+    maxAttempts: attempts === 'once' ? 1 : MAX_ATTEMPTS,
+    retryMode: 'standard',
+    requestHandler,
+  })
+  // Inside of what retries, so that each attempt passes here, and outside of what makes errors of answers.
+  client.middlewareStack.add((next) => async (args) => await countThrottled(access, next(args)), {
+    name: 'countThrottled',
+    step: 'deserialize',
+    priority: 'high',
+  })
+  connections[attempts].set(access, { client, credentials })
   return client
 }
 
@@ -226,48 +268,4 @@ const requestHandler: KMSClientResolvedConfig['requestHandler'] = {
   },
   updateHttpClientConfig() {},
   httpHandlerConfigs: () => ({}),
-}
-
-export interface Answer {
-  readonly statusCode: number
-  readonly headers: Record<string, string>
-  readonly body: Uint8Array
-}
-
-/** @throws Error by the name that the SDK knows for a failure on the way that is worth a second attempt */
-export async function sendOnce(
-  url: string,
-  { method, headers, body }: { method: string; headers: HeadersInit; body: BodyInit },
-  abortSignal?: AbortSignal,
-): Promise<Answer> {
-  const signals = [AbortSignal.timeout(ATTEMPT_TIMEOUT_MS)]
-  if (abortSignal) signals.push(abortSignal)
-  try {
-    const signal = AbortSignal.any(signals)
-    const response = await fetch(url, { method, headers, body, redirect: 'manual', signal })
-    return {
-      statusCode: response.status,
-      headers: Object.fromEntries(response.headers),
-      body: await readBody(response),
-    }
-  } catch {
-    throw Object.assign(new Error('no answer'), { name: 'TimeoutError' })
-  }
-}
-
-async function readBody({ body }: Response): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = []
-  let length = 0
-  for await (const chunk of body ?? []) {
-    length += chunk.length
-    if (length > MAX_ANSWER_BYTES) throw new RangeError('answer too long')
-    chunks.push(chunk)
-  }
-  const bytes = new Uint8Array(length)
-  let at = 0
-  for (const chunk of chunks) {
-    bytes.set(chunk, at)
-    at += chunk.length
-  }
-  return bytes
 }

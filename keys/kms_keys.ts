@@ -11,7 +11,8 @@
 
 import type { KeySpec } from '@aws-sdk/client-kms'
 import { ALGORITHMS, type AlgorithmName } from './algorithms.ts'
-import { ask, type Call, countThrottled, KEY_ARN, type KmsAccess, sendOnce } from './kms_client.ts'
+import { ask, type Call, countThrottled, endpointOf, KEY_ARN, type KmsAccess } from './kms_client.ts'
+import { sendOnce } from './send_once.ts'
 import { SigningError } from './signer.ts'
 
 /** A creation has one key, but AWS may end a page early and even empty. If it goes on like that, we have no answer. */
@@ -128,10 +129,10 @@ interface Page {
  */
 async function getResources(access: KmsAccess, call: Call, input: object): Promise<Page> {
   const { AwsV4Signer } = await import('aws4fetch')
-  const { region, credentials } = access
+  const { region } = access
   const body = JSON.stringify(input)
   const signer = new AwsV4Signer({
-    ...credentials,
+    ...call.credentials,
     region,
     service: 'tagging',
     method: 'POST',
@@ -161,10 +162,6 @@ async function getResources(access: KmsAccess, call: Call, input: object): Promi
   }
 }
 
-/** AWS names the endpoints of both APIs alike, whatever the partition calls its domain. */
 function taggingUrl({ taggingEndpoint, endpoint, region }: KmsAccess, { client }: Call): string {
-  const given = taggingEndpoint ?? endpoint
-  if (given !== null) return given
-  const { url } = client.config.endpointProvider({ Region: region })
-  return url.href.replace('//kms.', '//tagging.')
+  return taggingEndpoint ?? endpoint ?? endpointOf(client, 'tagging', region)
 }

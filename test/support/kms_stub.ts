@@ -13,6 +13,7 @@
 
 import { ALGORITHMS, type AlgorithmName } from '../../keys/algorithms.ts'
 import type { KmsAccess } from '../../keys/kms.ts'
+import type { Credentials } from '../../keys/kms_client.ts'
 import { signDigest } from './sign_digest.ts'
 
 const REGION = 'eu-central-1'
@@ -62,7 +63,7 @@ interface StoredKey {
 export type CreatedKey = Required<Pick<StoredKey, 'arn' | 'spec' | 'tags' | 'state'>>
 
 export class KmsStub {
-  readonly access: KmsAccess = {
+  readonly access: KmsAccess & { readonly credentials: Credentials } = {
     region: REGION,
     endpoint: `https://kms-${++stubs}.test`,
     credentials: { accessKeyId: 'AKIDEXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY' },
@@ -70,6 +71,8 @@ export class KmsStub {
   /** Everything that has been asked, oldest first, refused or not. */
   readonly requests: KmsRequest[] = []
   trouble: Trouble | null = null
+  /** Whose requests it takes; any signature will do. */
+  accessKeyIds: readonly string[] = ['AKIDEXAMPLE']
 
   readonly #keys = new Map<string, StoredKey>()
   readonly #aliases = new Map<string, string>()
@@ -153,7 +156,7 @@ export class KmsStub {
       if (request.method !== 'POST' || !signedFor) return kmsError('UnknownOperationException')
       if (request.headers.get('content-type') !== 'application/x-amz-json-1.1')
         return kmsError('SerializationException')
-      if (!isSigned(headers, signedFor)) return kmsError('MissingAuthenticationTokenException')
+      if (!isSigned(headers, this.accessKeyIds, signedFor)) return kmsError('MissingAuthenticationTokenException')
       return await this.answer(asked)
     }
     const response = await (this.trouble ? this.trouble(asked, answer, signal) : answer())
@@ -267,9 +270,11 @@ export function lies(changes: object): Trouble {
   return async (_request, answer) => kmsAnswer({ ...((await (await answer()).json()) as object), ...changes })
 }
 
-function isSigned(headers: Headers, service: string): boolean {
+function isSigned(headers: Headers, accessKeyIds: readonly string[], service: string): boolean {
   const authorization = headers.get('authorization') ?? ''
-  const scope = new RegExp(`^AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/\\d{8}/${REGION}/${service}/aws4_request, `)
+  const scope = new RegExp(
+    `^AWS4-HMAC-SHA256 Credential=(?:${accessKeyIds.join('|')})/\\d{8}/${REGION}/${service}/aws4_request, `,
+  )
   const [, signed = ''] = /SignedHeaders=([^,]+), Signature=[0-9a-f]{64}$/.exec(authorization) ?? []
   const names = signed.split(';')
   return scope.test(authorization) && ['host', 'x-amz-date', 'x-amz-target'].every((name) => names.includes(name))
