@@ -22,7 +22,7 @@ function statementsOf(name: string): readonly Statement[] {
   return Statement
 }
 
-const POLICIES = globSync('deploy/aws/*').map((file) => basename(file, '-policy.json'))
+const POLICIES = globSync('deploy/aws/*-policy.json').map((file) => basename(file, '-policy.json'))
 const actionsOf = ({ Action }: Statement) => [Action].flat()
 const allowed = (policies: readonly string[]) => policies.flatMap(statementsOf).flatMap(actionsOf).sort()
 const statement = (policy: string, action: string) =>
@@ -54,6 +54,24 @@ describe.each(POLICIES)('%s', (policy) => {
     if (actionsOf(entry).includes('tag:GetResources')) return
     expect(Object.keys(entry.Condition ?? {})).not.toEqual([])
   })
+})
+
+test('T-16: one service account of one cluster takes the role by a web identity, and no other', () => {
+  const { Statement } = JSON.parse(readFileSync('deploy/aws/web-identity-trust.json', 'utf8'))
+  expect(Statement).toEqual([
+    {
+      Sid: 'TheIssuersServiceAccount',
+      Effect: 'Allow',
+      Action: 'sts:AssumeRoleWithWebIdentity',
+      Principal: { Federated: 'arn:aws:iam::ACCOUNT:oidc-provider/CLUSTER_ISSUER' },
+      Condition: {
+        StringEquals: {
+          'CLUSTER_ISSUER:aud': 'sts.amazonaws.com',
+          'CLUSTER_ISSUER:sub': 'system:serviceaccount:NAMESPACE:SERVICE_ACCOUNT',
+        },
+      },
+    },
+  ])
 })
 
 describe('T-15: keys that the worker creates', () => {

@@ -39,6 +39,12 @@ test('T-10: both homes show how an API server is bound, under the same names, an
   for (const config of [capnp, wrangler]) expect(config).not.toMatch(/^[^#\n]*CLUSTER_/m)
 })
 
+test('T-16: plain workerd shows where the token of a web identity comes from, and comes with none', () => {
+  expect(all(capnp, /^ +#\(name = "(AWS_WEB_IDENTITY)", disk = \(path = "[^"]+"\)\)/gm)).toHaveLength(1)
+  expect(all(capnp, /^ +#\(name = "(AWS_WEB_IDENTITY)", service = "AWS_WEB_IDENTITY"\)/gm)).toHaveLength(1)
+  for (const config of [capnp, development]) expect(config).not.toMatch(/^[^#\n]*"AWS_WEB_IDENTITY"/m)
+})
+
 test('T-12: MODE is in the development configuration and nowhere else', () => {
   expect(development).toContain('(name = "MODE", text = "development")')
   expect(capnp).not.toContain('MODE')
@@ -46,7 +52,8 @@ test('T-12: MODE is in the development configuration and nowhere else', () => {
 })
 
 test('every variable that the worker reads has a binding in plain workerd', () => {
-  const read = all(readFileSync('worker/key_settings.ts', 'utf8'), /(?:read|need)\('([A-Z_]+)'\)/g)
+  const sources = ['key_settings', 'kms_access'].map((name) => readFileSync(`worker/${name}.ts`, 'utf8')).join('')
+  const read = all(sources, /(?:read|need)\('([A-Z_]+)'\)/g)
   const variables = [...new Set(read)].filter((name) => name !== 'MODE')
   // Times are shortened for tests alone.
   expect(all(capnp, /fromEnvironment = "([^"]+)"/g)).toEqual(variables.filter((name) => name !== 'KEY_TIMES'))

@@ -13,7 +13,8 @@ const ARROWS: Record<string, readonly string[]> = {
   'worker/development': ['worker/config', 'worker/service', 'worker/state', 'worker/demo'],
   'worker/administer': ['worker/policy', 'worker/refusal', 'worker/shared_call', 'worker/state'],
   'worker/administer_keys': ['keys', 'worker/cluster', 'worker/config', 'worker/refusal', 'worker/state'],
-  'worker/key_settings': ['keys', 'worker/endpoint_url', 'worker/key_times'],
+  'worker/key_settings': ['keys', 'worker/endpoint_url', 'worker/key_times', 'worker/kms_access'],
+  'worker/kms_access': ['keys', 'worker/endpoint_url', 'worker/fetch_json'],
   'worker/key_times': ['keys', 'worker/spiffe'],
   'worker/service': [
     'worker/app',

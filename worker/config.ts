@@ -3,7 +3,7 @@
  * name of its variable, and then nothing is served (T-12).
  */
 
-import type { HttpService } from './fetch_json.ts'
+import { type HttpService, isHttpService } from './fetch_json.ts'
 import { describeIssuer, type KeySettings, type Mode, readKeySettings } from './key_settings.ts'
 import { isBindingName } from './policy/cluster.ts'
 import { compilePolicy, type ManifestObject, parseManifest } from './policy/manifest.ts'
@@ -70,10 +70,6 @@ function readClusterBindings(env: Readonly<Record<string, unknown>>): ReadonlyMa
       bindings.set(name, value as HttpService | string)
   }
   return bindings
-}
-
-function isHttpService(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && typeof (value as { fetch?: unknown }).fetch === 'function'
 }
 
 function readManifest(text: string, context: ManifestContext, problems: string[]) {

@@ -19,6 +19,10 @@ export interface HttpService {
   fetch(url: string, init: RequestInit): Promise<Response>
 }
 
+export function isHttpService(value: unknown): value is HttpService {
+  return typeof value === 'object' && value !== null && typeof (value as { fetch?: unknown }).fetch === 'function'
+}
+
 export interface FetchOptions {
   /** When to give up; the usual time from now if this is the only request there is to make. */
   readonly signal?: AbortSignal | undefined

@@ -10,6 +10,7 @@ import {
 import type { KmsAccess } from '../keys/kms.ts'
 import { endpointUrlProblem } from './endpoint_url.ts'
 import { KEY_TIMES, type KeyTimes, parseKeyTimes } from './key_times.ts'
+import { readKmsAccess } from './kms_access.ts'
 
 export type Mode = 'production' | 'development'
 
@@ -75,28 +76,12 @@ export function readKeySettings(env: object, mode: Mode, problems: string[]): Ke
   if (wrapping.length === 0 && sources.some(({ keeper }) => keeper === 'wrapped'))
     problems.push('WRAPPING_KEY: is not set, and SIGNING_KEY lists wrapped keys')
   // A key that is listed no more signs until its successor may, and one that we have made is to be deleted after that.
-  const hasAccess = [variables.AWS_REGION, variables.AWS_ACCESS_KEY_ID, variables.AWS_SECRET_ACCESS_KEY].every(Boolean)
+  const { AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ROLE_ARN } = variables
+  const hasAccess = Boolean(AWS_REGION && (AWS_ROLE_ARN || (AWS_ACCESS_KEY_ID && AWS_SECRET_ACCESS_KEY)))
   const usesKms = hasAccess || [...sources, ...wrapping].some(({ keeper }) => keeper === 'awskms')
-  const sessionToken = usesKms ? read('AWS_SESSION_TOKEN') : null
   const kms = usesKms
-    ? {
-        region: need('AWS_REGION'),
-        endpoint: read('AWS_ENDPOINT_URL_KMS'),
-        taggingEndpoint: read('AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API'),
-        credentials: {
-          accessKeyId: need('AWS_ACCESS_KEY_ID'),
-          secretAccessKey: need('AWS_SECRET_ACCESS_KEY'),
-          ...(sessionToken !== null && { sessionToken }),
-        },
-      }
+    ? readKmsAccess({ read, need, binding: (name) => variables[name] }, allowLoopbackHttp, problems)
     : null
-  for (const [name, url] of [
-    ['AWS_ENDPOINT_URL_KMS', kms?.endpoint],
-    ['AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API', kms?.taggingEndpoint],
-  ] as const) {
-    const problem = url && endpointUrlProblem(url, allowLoopbackHttp)
-    if (problem) problems.push(`${name}: ${problem}`)
-  }
   const times = parseTimes(read('ROTATE_AFTER_DAYS'), read('KEY_TIMES'), mode, problems)
   return { stamp: { mode, issuer, trustDomain }, sources, kms, wrapping, times }
 }

@@ -20,6 +20,8 @@ const config :Workerd.Config = (
     #(name = "CLUSTER_2", external = (address = "192.0.2.2:6443", https = (options = (),
     #  certificateHost = "kubernetes.default.svc", tlsOptions = (trustedCertificates = [embed "cluster-2.crt"])))),
     #(name = "CLUSTER_DISK", disk = (path = "/var/run/secrets/spiffe-edge")),
+    # Spare: where AWS_WEB_IDENTITY_TOKEN_FILE is. With it and AWS_ROLE_ARN no access key is needed.
+    #(name = "AWS_WEB_IDENTITY", disk = (path = "/var/run/secrets/aws")),
   ],
   sockets = [
     (name = "https", address = "*:8443", service = "main", https = (
@@ -52,9 +54,13 @@ const main :Workerd.Worker = (
     (name = "AWS_ACCESS_KEY_ID", fromEnvironment = "AWS_ACCESS_KEY_ID"),
     (name = "AWS_SECRET_ACCESS_KEY", fromEnvironment = "AWS_SECRET_ACCESS_KEY"),
     (name = "AWS_SESSION_TOKEN", fromEnvironment = "AWS_SESSION_TOKEN"),
+    (name = "AWS_ROLE_ARN", fromEnvironment = "AWS_ROLE_ARN"),
+    (name = "AWS_WEB_IDENTITY_TOKEN_FILE", fromEnvironment = "AWS_WEB_IDENTITY_TOKEN_FILE"),
     (name = "AWS_ENDPOINT_URL_KMS", fromEnvironment = "AWS_ENDPOINT_URL_KMS"),
     (name = "AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API",
       fromEnvironment = "AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API"),
+    (name = "AWS_ENDPOINT_URL_STS", fromEnvironment = "AWS_ENDPOINT_URL_STS"),
+    #(name = "AWS_WEB_IDENTITY", service = "AWS_WEB_IDENTITY"),
     #(name = "CLUSTER_1", service = "CLUSTER_1"),
     #(name = "CLUSTER_2", service = "CLUSTER_2"),
     #(name = "CLUSTER_DISK", service = "CLUSTER_DISK"),

@@ -39,8 +39,11 @@ const main :Workerd.Worker = (
     (name = "AWS_ACCESS_KEY_ID", fromEnvironment = "AWS_ACCESS_KEY_ID"),
     (name = "AWS_SECRET_ACCESS_KEY", fromEnvironment = "AWS_SECRET_ACCESS_KEY"),
     (name = "AWS_SESSION_TOKEN", fromEnvironment = "AWS_SESSION_TOKEN"),
+    (name = "AWS_ROLE_ARN", fromEnvironment = "AWS_ROLE_ARN"),
+    (name = "AWS_WEB_IDENTITY_TOKEN_FILE", fromEnvironment = "AWS_WEB_IDENTITY_TOKEN_FILE"),
     (name = "AWS_ENDPOINT_URL_KMS", fromEnvironment = "AWS_ENDPOINT_URL_KMS"),
     (name = "AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API",
       fromEnvironment = "AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API"),
+    (name = "AWS_ENDPOINT_URL_STS", fromEnvironment = "AWS_ENDPOINT_URL_STS"),
   ],
 );

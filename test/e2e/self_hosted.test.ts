@@ -20,11 +20,11 @@ test.skipIf(!hasFlock)('T-20: the deployed build serves https, as the one proces
   const { certificate, key } = await ca.issue('localhost')
   const port = await freePort()
   mkdirSync(join(folder, 'deploy/workerd'), { recursive: true })
-  // With the spare API servers that stand in it, as who needs them would have them.
+  // With the spare API servers and disks that stand in it, as who needs them would have them.
   const config = readFileSync('deploy/workerd/config.capnp', 'utf8').replaceAll(/^( +)#(?=\(| {2})/gm, '$1')
   writeFileSync(
     join(folder, 'deploy/workerd/config.capnp'),
-    config.replace('/var/run/secrets/spiffe-edge', join(folder, 'state')),
+    config.replaceAll(/\/var\/run\/secrets\/(spiffe-edge|aws)/g, join(folder, 'state')),
   )
   for (const name of ['cluster-1.crt', 'cluster-2.crt'])
     writeFileSync(join(folder, 'deploy/workerd', name), ca.certificate)
@@ -53,8 +53,8 @@ test.skipIf(!hasFlock)('T-20: the deployed build serves https, as the one proces
     TRUST_DOMAIN: 'example.org',
     SIGNING_KEY: 'awskms:alias/spiffe-edge-jwt',
     AWS_REGION: 'eu-central-1',
-    AWS_ACCESS_KEY_ID: 'unused',
-    AWS_SECRET_ACCESS_KEY: 'unused',
+    AWS_ROLE_ARN: 'arn:aws:iam::111122223333:role/unused',
+    AWS_WEB_IDENTITY_TOKEN_FILE: 'token',
   }
   // No shell stays in between, so what is sent to the process is sent to workerd.
   const started = spawn(

@@ -283,6 +283,131 @@ test('signing alone is configured by the same variables, or not at all', () => {
     expect(parseKeySettings(broken)).toBeNull()
 })
 
+describe('T-16: a web identity', () => {
+  const { AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, ...NOBODY } = PRODUCTION
+  /** A disk that holds what it is asked for. */
+  const disk = { fetch: async (url: string) => new Response(`content of ${url}`) }
+  const IDENTITY = {
+    ...NOBODY,
+    AWS_ROLE_ARN: 'arn:aws:iam::111122223333:role/path/issuer',
+    AWS_WEB_IDENTITY_TOKEN_FILE: 'serviceaccount/token',
+    AWS_WEB_IDENTITY: disk,
+  }
+
+  async function readToken(env: object): Promise<string> {
+    const credentials = parseKeySettings(env)?.kms?.credentials
+    if (!credentials || !('roleArn' in credentials)) throw new TypeError('not a web identity')
+    return await credentials.readToken(AbortSignal.timeout(60_000))
+  }
+
+  test('takes the place of an access key', () => {
+    expect(parseConfig(IDENTITY, '', 'production').keys.kms).toMatchObject({
+      region: 'eu-central-1',
+      credentials: { roleArn: IDENTITY.AWS_ROLE_ARN, stsEndpoint: null },
+    })
+    const elsewhere = { ...IDENTITY, AWS_ENDPOINT_URL_STS: 'https://sts.example.org' }
+    expect(parseConfig(elsewhere, '', 'production').keys.kms?.credentials).toMatchObject({
+      stsEndpoint: 'https://sts.example.org',
+    })
+  })
+
+  test.each([
+    ['token', 'http://disk/token'],
+    ['/a/b_c.d', 'http://disk/a/b_c.d'],
+  ])('is in the file %s of its disk', async (AWS_WEB_IDENTITY_TOKEN_FILE, url) => {
+    expect(await readToken({ ...IDENTITY, AWS_WEB_IDENTITY_TOKEN_FILE })).toBe(`content of ${url}`)
+  })
+
+  test.each<[string, () => Promise<Response>]>([
+    ['has no such file', async () => new Response('Not Found', { status: 404 })],
+    [
+      'has a file without end',
+      async () => new Response(new ReadableStream({ pull: (to) => to.enqueue(new Uint8Array(65_536)) })),
+    ],
+    ['can’t be read', async () => Promise.reject(new Error('I/O'))],
+  ])('is not read from a disk that %s', async (_, fetch) => {
+    await expect(readToken({ ...IDENTITY, AWS_WEB_IDENTITY: { fetch } })).rejects.toMatchObject({ name: 'FetchError' })
+  })
+
+  test.each<[string, object, readonly string[]]>([
+    [
+      'an access key besides',
+      { AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY },
+      [
+        'AWS_ACCESS_KEY_ID: must not be set where there is a web identity',
+        'AWS_SECRET_ACCESS_KEY: must not be set where there is a web identity',
+      ],
+    ],
+    [
+      'a session token besides',
+      { AWS_SESSION_TOKEN: 'secret' },
+      ['AWS_SESSION_TOKEN: must not be set where there is a web identity'],
+    ],
+    ['no role', { AWS_ROLE_ARN: '' }, ['AWS_ROLE_ARN: is not set']],
+    ['no file', { AWS_WEB_IDENTITY_TOKEN_FILE: '' }, ['AWS_WEB_IDENTITY_TOKEN_FILE: is not set']],
+    ['no disk', { AWS_WEB_IDENTITY: undefined }, ['AWS_WEB_IDENTITY: is not bound to a disk']],
+    ['a text for a disk', { AWS_WEB_IDENTITY: 'secret' }, ['AWS_WEB_IDENTITY: is not bound to a disk']],
+    [
+      'blanks',
+      { AWS_ROLE_ARN: `${IDENTITY.AWS_ROLE_ARN}\n` },
+      ['AWS_ROLE_ARN: has blanks around it', 'AWS_ROLE_ARN: is not the ARN of a role'],
+    ],
+    [
+      'an endpoint that is http',
+      { AWS_ENDPOINT_URL_STS: 'http://localhost:5000' },
+      ['AWS_ENDPOINT_URL_STS: not https'],
+    ],
+    [
+      'nothing at all',
+      { AWS_ROLE_ARN: '', AWS_WEB_IDENTITY_TOKEN_FILE: '' },
+      ['AWS_ACCESS_KEY_ID: is not set', 'AWS_SECRET_ACCESS_KEY: is not set'],
+    ],
+  ])('is not taken with %s', (_, changes, problems) => {
+    expect(problemsOf({ ...IDENTITY, ...changes })).toEqual(problems)
+    expect(parseKeySettings({ ...IDENTITY, ...changes })).toBeNull()
+  })
+
+  test.each([
+    'issuer',
+    'arn:aws:iam::111122223333:user/issuer',
+    'arn:aws:iam::1:role/issuer',
+    'arn:aws:iam::111122223333:role/',
+    'arn:aws:sts::111122223333:assumed-role/issuer/x',
+    'arn:aws:iam::111122223333:role/a b',
+  ])('is not for the role %j', (AWS_ROLE_ARN) => {
+    expect(problemsOf({ ...IDENTITY, AWS_ROLE_ARN })).toEqual(['AWS_ROLE_ARN: is not the ARN of a role'])
+  })
+
+  test.each(['arn:aws-us-gov:iam::111122223333:role/issuer', 'arn:aws-cn:iam::111122223333:role/a/b/issuer@x'])(
+    'is for the role %s',
+    (AWS_ROLE_ARN) => {
+      expect(problemsOf({ ...IDENTITY, AWS_ROLE_ARN })).toEqual([])
+    },
+  )
+
+  test.each([
+    '..data/token',
+    'a/../token',
+    'a//token',
+    '/',
+    'a/',
+    'token?x',
+    'a%2fb',
+    'http://x/',
+    '//host/x',
+    'x'.repeat(257),
+  ])('is not in the file %j', (AWS_WEB_IDENTITY_TOKEN_FILE) => {
+    expect(problemsOf({ ...IDENTITY, AWS_WEB_IDENTITY_TOKEN_FILE })).toEqual([
+      'AWS_WEB_IDENTITY_TOKEN_FILE: is not a path, like/this',
+    ])
+  })
+
+  test('T-12: may be asked for by http on this machine in development only', () => {
+    const env = { ...IDENTITY, MODE: 'development', AWS_ENDPOINT_URL_STS: 'http://localhost:5000' }
+    expect(problemsOf(env, 'development')).toEqual([])
+  })
+})
+
 test('T-12: an endpoint for KMS is https', () => {
   expect(problemsOf({ ...PRODUCTION, AWS_ENDPOINT_URL_KMS: 'http://localhost:5000' })).toEqual([
     'AWS_ENDPOINT_URL_KMS: not https',
