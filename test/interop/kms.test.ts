@@ -3,7 +3,7 @@
  * what is left of the service when KMS is not itself.
  */
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
@@ -20,6 +20,7 @@ import {
 } from '../support/kube_apiserver.ts'
 import { createCa, type TestCa } from '../support/pki.ts'
 import { freePort, type PlainWorkerd, startPlainWorkerd } from '../support/plain_workerd.ts'
+import { type StsProxy, type StsProxyMode, startStsProxy } from '../support/sts_proxy.ts'
 import { missing } from '../support/tools.ts'
 
 const SPIFFE_ID = 'spiffe://example.org/ns/shop/sa/web'
@@ -30,6 +31,7 @@ describe.skipIf(missing('go') || missing('python'))('signing with KMS', () => {
   let ca: TestCa
   let kms: KmsEmulator
   let proxy: KmsProxy
+  let sts: StsProxy
   let ecKey: string
   let rsaKey: string
 
@@ -38,17 +40,20 @@ describe.skipIf(missing('go') || missing('python'))('signing with KMS', () => {
     writeFileSync(join(folder, 'ca.crt'), ca.certificate)
     kms = await startKmsEmulator()
     proxy = await startKmsProxy(kms.endpoint, await ca.issue('127.0.0.1'))
+    sts = await startStsProxy(kms.endpoint, await ca.issue('127.0.0.1'))
     ecKey = await kms.createKey('ECC_NIST_P256')
     rsaKey = await kms.createKey('RSA_2048')
     await kms.setAlias('alias/spiffe-edge-jwt', ecKey)
   })
   afterAll(async () => {
     await proxy?.stop()
+    await sts?.stop()
     await kms?.stop()
     rmSync(folder, { recursive: true })
   })
   beforeEach(() => {
     proxy.mode = 'pass'
+    sts.mode = 'pass'
   })
 
   function manifest(): string {
@@ -87,7 +92,13 @@ describe.skipIf(missing('go') || missing('python'))('signing with KMS', () => {
     read(path: string): ReturnType<typeof send>
   }
 
-  async function during(signingKey: string, run: (issuer: Issuer) => Promise<void>, state?: string): Promise<void> {
+  /** @param identity folder with the web identity that is used instead of an access key */
+  async function during(
+    signingKey: string,
+    run: (issuer: Issuer) => Promise<void>,
+    state?: string,
+    identity?: string,
+  ): Promise<void> {
     const port = await freePort()
     const url = state === undefined ? `https://localhost:${port}` : 'https://issuer.example.org'
     const worker = await startPlainWorkerd({
@@ -97,10 +108,20 @@ describe.skipIf(missing('go') || missing('python'))('signing with KMS', () => {
         TRUST_DOMAIN: 'example.org',
         SIGNING_KEY: signingKey,
         AWS_REGION: kms.region,
-        AWS_ACCESS_KEY_ID: kms.credentials.accessKeyId,
-        AWS_SECRET_ACCESS_KEY: kms.credentials.secretAccessKey,
         AWS_ENDPOINT_URL_KMS: proxy.endpoint,
+        ...(identity === undefined
+          ? {
+              AWS_ACCESS_KEY_ID: kms.credentials.accessKeyId,
+              AWS_SECRET_ACCESS_KEY: kms.credentials.secretAccessKey,
+            }
+          : {
+              // Of the account that the keys are in: the emulator keeps accounts apart.
+              AWS_ROLE_ARN: `arn:aws:iam::${ecKey.split(':')[4]}:role/issuer`,
+              AWS_WEB_IDENTITY_TOKEN_FILE: 'token',
+              AWS_ENDPOINT_URL_STS: sts.endpoint,
+            }),
       },
+      disks: identity === undefined ? {} : { AWS_WEB_IDENTITY: identity },
       manifest: manifest(),
       tls: await ca.issue('localhost', '127.0.0.1'),
       trusted: ca.certificate,
@@ -347,6 +368,95 @@ describe.skipIf(missing('go') || missing('python'))('signing with KMS', () => {
       })
     })
   })
+
+  /** As a kubelet does it: the file is a link into a folder that is replaced as a whole. */
+  function project(identity: string, token: string): void {
+    sts.token = token
+    const version = `..${token.length}-${Date.now()}`
+    mkdirSync(join(identity, version), { recursive: true })
+    writeFileSync(join(identity, version, 'token'), token)
+    symlinkSync(version, join(identity, '..data_tmp'))
+    renameSync(join(identity, '..data_tmp'), join(identity, '..data'))
+    rmSync(join(identity, 'token'), { force: true })
+    symlinkSync('..data/token', join(identity, 'token'))
+  }
+  const TOKENS = ['e30.e30.first', 'e30.e30.the-second'] as const
+
+  test('T-16: a web identity is read from its disk whenever there is need of a session, and all of KMS is asked with that', async () => {
+    const identity = join(folder, 'rotating')
+    project(identity, TOKENS[0])
+    const [before, given] = [proxy.callers.length, sts.accessKeyIds.length]
+    await during(
+      'awskms:alias/spiffe-edge-jwt',
+      async ({ trade, worker }) => {
+        expect((await trade('web')).status).toBe(200)
+        project(identity, TOKENS[1])
+        const first = sts.accessKeyIds.slice(given)
+        proxy.mode = 'deny'
+        expect((await trade('web')).status).toBe(503)
+        expect(worker.log.at(-1)).toMatchObject({ reason: 'signing_unavailable', detail: 'denied' })
+        proxy.mode = 'pass'
+        // AWS has refused the session there is. Another one is asked for soon, with the token of now.
+        await expect
+          .poll(async () => {
+            expect((await trade('web')).status).toBe(200)
+            return first.includes(proxy.callers.at(-1) as string)
+          })
+          .toBe(false)
+        expect(sts.accessKeyIds).toContain(proxy.callers.at(-1))
+        expect(new Set(proxy.callers.slice(before)).isSubsetOf(new Set(sts.accessKeyIds.slice(given)))).toBe(true)
+        for (const secret of [...TOKENS, ...sts.accessKeyIds]) expect(JSON.stringify(worker.log)).not.toContain(secret)
+      },
+      undefined,
+      identity,
+    )
+  })
+
+  const STS_TROUBLES: readonly [string, StsProxyMode | 'other token' | 'no token', string][] = [
+    ['STS fails inside', 'fail', 'unavailable'],
+    ['STS hangs', 'hang', 'unavailable'],
+    ['STS says something else', 'lie', 'unavailable'],
+    ['STS does not believe the token', 'other token', 'denied'],
+    ['there is no token', 'no token', 'unavailable'],
+  ]
+  test.each(STS_TROUBLES)(
+    'T-16, 12.11: while %s, tokens are 503, documents are served, and it recovers by itself',
+    async (_, trouble, detail) => {
+      const identity = join(folder, `identity-${trouble}`)
+      const state = join(folder, `state-${trouble}`)
+      project(identity, TOKENS[0])
+      let jwks = ''
+      await during(
+        'awskms:alias/spiffe-edge-jwt',
+        async ({ read }) => {
+          jwks = (await read('/keys')).text
+        },
+        state,
+        identity,
+      )
+      // The next process has no session yet.
+      if (trouble === 'no token') rmSync(join(identity, 'token'))
+      else if (trouble === 'other token') sts.token = TOKENS[1]
+      else sts.mode = trouble
+      await during(
+        'awskms:alias/spiffe-edge-jwt',
+        async ({ trade, read, worker }) => {
+          const { status, text } = await trade('web')
+          expect(status).toBe(503)
+          expect(text).not.toMatch(/arn|alias|sts|e30/i)
+          expect(worker.log.at(-1)).toMatchObject({ reason: 'signing_unavailable', detail })
+          expect(await read('/keys')).toMatchObject({ status: 200, text: jwks })
+          expect((await read('/.well-known/openid-configuration')).status).toBe(200)
+          sts.mode = 'pass'
+          project(identity, TOKENS[1])
+          await expect.poll(async () => (await trade('web')).status).toBe(200)
+          for (const secret of TOKENS) expect(JSON.stringify(worker.log)).not.toContain(secret)
+        },
+        state,
+        identity,
+      )
+    },
+  )
 
   test('T-15: one key under two names is one key, and the second name is refused', async () => {
     await during(`awskms:${ecKey} awskms:alias/spiffe-edge-jwt`, async ({ read, trade, worker }) => {

@@ -7,6 +7,8 @@ import type { TlsPair } from './plain_workerd.ts'
 
 export type KmsProxyMode =
   | 'pass'
+  /** `ExpiredTokenException` for everything. */
+  | 'deny'
   /** `ThrottlingException` for everything. */
   | 'throttle'
   /** `KMSInternalException`, status 500. */
@@ -29,6 +31,8 @@ export interface KmsProxy {
   mode: KmsProxyMode
   /** Operations that have been asked for, oldest first. */
   readonly operations: string[]
+  /** Who has asked for each, by access key ID. */
+  readonly callers: string[]
   /** Connections that the client has given up while we were hanging. */
   readonly abandoned: number
   /** Ends connections too, those that hang among them. */
@@ -59,7 +63,9 @@ export async function startKmsProxy(upstream: string, tls: TlsPair | null): Prom
     const input = JSON.parse(Buffer.concat(chunks).toString()) as Record<string, unknown>
     const operation = String(request.headers['x-amz-target']).replace('TrentService.', '')
     proxy.operations.push(operation)
+    proxy.callers.push(/(?<=Credential=)[^/]+/.exec(String(request.headers.authorization))?.[0] ?? '')
     const { mode } = proxy
+    if (mode === 'deny') return send(response, 400, { __type: 'ExpiredTokenException', message: 'expired' })
     if (isThrottled(operation, mode))
       return send(response, 400, { __type: 'ThrottlingException', message: 'Rate exceeded' })
     if (mode === 'fail') return send(response, 500, { __type: 'KMSInternalException', message: 'internal' })
@@ -103,6 +109,7 @@ export async function startKmsProxy(upstream: string, tls: TlsPair | null): Prom
     endpoint: `${tls ? 'https' : 'http'}://127.0.0.1:${port}`,
     mode: 'pass',
     operations: [],
+    callers: [],
     get abandoned() {
       return abandoned
     },
