@@ -1,6 +1,6 @@
 /**
  * Rotation under load: a real kube-apiserver that is shown a fresh SVID ten times a second, and the same SVID again shortly
- * before it expires, refuses none of them whatever becomes of the keys. All times are short, and related as the real ones.
+ * before it expires, refuses none of them whatever becomes of the keys. Nor does a reader that keeps the JWKS while it may. All times are short, and related as the real ones.
  */
 
 import { randomBytes } from 'node:crypto'
@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { announceKmsKey } from '../../keys/kms.ts'
 import { storedKeys, storedPhases } from '../support/key_storage.ts'
 import { type KmsEmulator, startKmsEmulator } from '../support/kms_emulator.ts'
+import { patientReader } from '../support/patient_reader.ts'
 import { describeLoad, type SteadyLoad, startSteadyLoad } from '../support/steady_load.ts'
 import { missing } from '../support/tools.ts'
 import { type IssuerSettings, SPIFFE_ID, startTrustedIssuers, type TrustedIssuers } from '../support/trusted_issuers.ts'
@@ -57,9 +58,24 @@ describe.skipIf(missing('go'))('rotation and a kube-apiserver', () => {
     await kms?.stop()
   })
 
-  function startLoad(name: keyof typeof trusted.issuers): SteadyLoad {
-    const { fresh } = trusted.issuers[name]
-    return startSteadyLoad({ issue: fresh, use: trusted.whoami, everyMs: 100, againAfter: AGAIN_AFTER })
+  /**
+   * @param look `often`: the API server looks at the keys just before each second use, and so misses any that has left too
+   *   early. `seldom`: it looks when it does not know the key of a token. Beside it is a reader that never does that.
+   */
+  function startLoad(name: keyof typeof trusted.issuers, look: 'often' | 'seldom'): SteadyLoad {
+    const issuer = trusted.issuers[name]
+    const accepts = patientReader(() => issuer.read('/keys'))
+    return startSteadyLoad({
+      issue: issuer.fresh,
+      everyMs: 100,
+      againAfter: AGAIN_AFTER,
+      async use(svid, isFirst) {
+        if (!isFirst && look === 'often') await trusted.nudge(issuer)
+        const username = await trusted.whoami(svid)
+        if (isFirst && !(await accepts(svid))) throw new Error('a reader that keeps the JWKS does not know its key')
+        return username
+      },
+    })
   }
 
   /** @returns how many of the keys that have signed are published no more */
@@ -72,7 +88,8 @@ describe.skipIf(missing('go'))('rotation and a kube-apiserver', () => {
   async function nothingRefused(name: string, load: SteadyLoad): Promise<void> {
     const report = await load.stop()
     console.log(describeLoad(name, report))
-    expect(report.refused).toEqual([])
+    // Some of them: there may be a thousand.
+    expect(report.refused.slice(0, 10)).toEqual([])
     expect(report.usernames).toEqual(new Set([SPIFFE_ID]))
     expect(report.again).toBeGreaterThan(0)
   }
@@ -81,7 +98,7 @@ describe.skipIf(missing('go'))('rotation and a kube-apiserver', () => {
     'T-17, D3: wrapped keys rotate twice by themselves, and no request is refused',
     LONG,
     async ({ expect }) => {
-      const load = startLoad('wrapped')
+      const load = startLoad('wrapped', 'often')
       await expect.poll(() => gone('wrapped', load), POLL).toBe(2)
       await nothingRefused('wrapped keys', load)
       expect(load.report.kids.size).toBeGreaterThanOrEqual(3)
@@ -95,7 +112,7 @@ describe.skipIf(missing('go'))('rotation and a kube-apiserver', () => {
       LONG,
       async ({ expect }) => {
         const emulator = kms as KmsEmulator
-        const load = startLoad('kms')
+        const load = startLoad('kms', 'seldom')
         await expect.poll(() => gone('kms', load), POLL).toBe(2)
         await nothingRefused('keys in KMS', load)
         expect(load.report.kids.size).toBeGreaterThanOrEqual(3)
@@ -119,7 +136,7 @@ describe.skipIf(missing('go'))('rotation and a kube-apiserver', () => {
     async ({ expect }) => {
       const { gated } = trusted.issuers
       const rotate = (...more: string[]) => gated.run('rotate', ...trusted.gate, '--output', 'json', ...more)
-      const load = startLoad('gated')
+      const load = startLoad('gated', 'often')
       const waiting = async () => (await gated.status()).keys.find(({ phase }) => phase === 'published')?.kid
       await expect.poll(waiting, { ...POLL, interval: 3000 }).toBeDefined()
       const next = await waiting()

@@ -33,6 +33,8 @@ export interface KmsProxy {
   readonly operations: string[]
   /** Who has asked for each, by access key ID. */
   readonly callers: string[]
+  /** The `Message` of each Sign, oldest first: a second attempt has that of the first one. */
+  readonly messages: string[]
   /** Connections that the client has given up while we were hanging. */
   readonly abandoned: number
   /** Ends connections too, those that hang among them. */
@@ -63,6 +65,7 @@ export async function startKmsProxy(upstream: string, tls: TlsPair | null): Prom
     const input = JSON.parse(Buffer.concat(chunks).toString()) as Record<string, unknown>
     const operation = String(request.headers['x-amz-target']).replace('TrentService.', '')
     proxy.operations.push(operation)
+    if (operation === 'Sign') proxy.messages.push(String(input.Message))
     proxy.callers.push(/(?<=Credential=)[^/]+/.exec(String(request.headers.authorization))?.[0] ?? '')
     const { mode } = proxy
     if (mode === 'deny') return send(response, 400, { __type: 'ExpiredTokenException', message: 'expired' })
@@ -109,6 +112,7 @@ export async function startKmsProxy(upstream: string, tls: TlsPair | null): Prom
     endpoint: `${tls ? 'https' : 'http'}://127.0.0.1:${port}`,
     mode: 'pass',
     operations: [],
+    messages: [],
     callers: [],
     get abandoned() {
       return abandoned

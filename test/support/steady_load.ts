@@ -9,7 +9,7 @@ export interface SteadyLoadOptions {
   /** Gets an SVID. To reject is to refuse. */
   issue(): Promise<string>
   /** Shows an SVID to whom it is for, and gives the username, or null where that one refuses. */
-  use(svid: string): Promise<string | null>
+  use(svid: string, isFirst: boolean): Promise<string | null>
   readonly everyMs: number
   /** Each SVID is used a second time when it is so old, in seconds. */
   readonly againAfter: number
@@ -48,7 +48,7 @@ export function startSteadyLoad({ issue, use, everyMs, againAfter }: SteadyLoadO
   async function present(svid: string, isFirst: boolean): Promise<void> {
     const { kid = null } = decodeProtectedHeader(svid)
     try {
-      const username = await use(svid)
+      const username = await use(svid, isFirst)
       if (username !== null) {
         usernames.add(username)
         count[isFirst ? 'issued' : 'again']++

@@ -3,6 +3,7 @@
  * does to the keys of one is nothing to the others.
  */
 
+import { generateKeyPairSync, randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { Agent } from 'node:https'
 import { tmpdir } from 'node:os'
@@ -13,6 +14,7 @@ import type { KeyTimes } from '../../worker/key_times.ts'
 import { askAsAdmin } from './admin_request.ts'
 import { cli, cliProcess, type Outcome } from './cli.ts'
 import { type Answer, exchange, send } from './exchange.ts'
+import { forge } from './jwt_forge.ts'
 import { createServiceAccountKey, type KubeApiserver, startKubeApiserver } from './kube_apiserver.ts'
 import { createCa } from './pki.ts'
 import { freePort, type PlainWorkerd, startPlainWorkerd } from './plain_workerd.ts'
@@ -56,6 +58,8 @@ export interface TrustedIssuers<Name extends string> {
   readonly apiserver: KubeApiserver
   /** What a command needs to find the API server. */
   readonly gate: readonly string[]
+  /** Makes the API server look at the keys of this issuer: it is shown a token of a key that nobody has published (D4). */
+  nudge(issuer: TrustedIssuer): Promise<void>
   /** @returns the username that the API server takes the bearer of this token for; null if it refuses */
   whoami(svid: string): Promise<string | null>
   stop(): Promise<void>
@@ -136,6 +140,7 @@ export async function startTrustedIssuers<Name extends string>(
   await apiserver.createPod('shop', 'web', 'web-0')
   subjectToken = await apiserver.podToken('shop', 'web', 'web-0', 'spiffe-edge')
 
+  const stranger = { alg: 'ES256', privateKey: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey }
   // Idle connections are given up by us first: otherwise a request could meet one that is just being closed.
   const agent = new Agent({ keepAlive: true, timeout: 4000 })
   async function whoami(svid: string): Promise<string | null> {
@@ -159,6 +164,13 @@ export async function startTrustedIssuers<Name extends string>(
       ...['--apiservers', `${CLUSTER}=1`],
     ],
     whoami,
+    async nudge({ url }) {
+      const kid = randomUUID()
+      const now = Math.floor(Date.now() / 1000)
+      const claims = { iss: url, aud: 'k8s', sub: SPIFFE_ID, iat: now, exp: now + 60 }
+      if ((await whoami(forge({ ...stranger, kid }, { alg: 'ES256', kid }, claims))) !== null)
+        throw new Error('the API server believes anybody')
+    },
     async stop() {
       agent.destroy()
       await apiserver.stop()
