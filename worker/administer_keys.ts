@@ -56,9 +56,7 @@ export async function reportKeys(deps: AdministerKeysDeps): Promise<KeyReport & 
  * @throws Refusal `keys_unavailable`
  */
 export async function rotateKeys(alg: AlgorithmName | null, deps: AdministerKeysDeps): Promise<RotateOutcome> {
-  const outcome = await asking<RotateOutcome>(deps.keyState().rotate(deps.config.keys.stamp, alg))
-  if (outcome.outcome === 'rotated') await renewed(deps.keyRing)
-  return outcome
+  return await asking<RotateOutcome>(deps.keyState().rotate(deps.config.keys.stamp, alg))
 }
 
 /**

@@ -6,7 +6,7 @@ import { type KeyReference, parseKeyReference, type WrappingReference } from '..
 import type { KmsAccess } from '../../keys/kms.ts'
 import type { KeySettings, Stamp } from '../../worker/key_settings.ts'
 import { KEY_TIMES, type KeyTimes } from '../../worker/key_times.ts'
-import type { KeyReading, KeyReport, KeyState } from '../../worker/state/key_state.ts'
+import type { KeyReading, KeyReport, KeyState, OurReading } from '../../worker/state/key_state.ts'
 import { Clock } from '../support/clock.ts'
 import { ISSUER } from '../support/policy.ts'
 
@@ -28,8 +28,6 @@ export function references(...texts: readonly string[]): KeyReference[] {
     return reference
   })
 }
-
-export type OurReading = Extract<KeyReading, { stamp: 'ours' }>
 
 /** A state of its own, deployed with one list of keys after another. */
 export class KeyWorld {

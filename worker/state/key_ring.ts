@@ -12,7 +12,7 @@ import { type PublicDocument, publicDocument } from '../oidc/public_document.ts'
 import { Refusal } from '../refusal.ts'
 import { settledOrLate } from '../shared_call.ts'
 import { keptSigner } from './kept_signer.ts'
-import type { KeyProblem, KeyReading, KeyState, StoredKey } from './key_state.ts'
+import type { KeyProblem, KeyReading, KeyState, OurReading, StoredKey } from './key_state.ts'
 import { type Leased, LeasedCopy, STATE_RETRY_AFTER_SECONDS, STATE_TIMEOUT_MS } from './leased_copy.ts'
 
 /** When a copy is renewed while a listed key is missing, or after a renewal that failed. */
@@ -137,10 +137,7 @@ export class KeyRing {
     return this.#open(reading, askedAt)
   }
 
-  async #open(
-    { keys, defaultAlg, problems }: Extract<KeyReading, { stamp: 'ours' }>,
-    askedAt: number,
-  ): Promise<Snapshot> {
+  async #open({ keys, defaultAlg, problems }: OurReading, askedAt: number): Promise<Snapshot> {
     for (const { entry, reason } of problems)
       this.#deps.log({ event: 'signing_key_failed', variable: 'SIGNING_KEY', entry, reason })
     const active = keys.filter(({ phase }) => phase === 'active')

@@ -54,14 +54,16 @@ export type KeyReading =
   | { readonly stamp: 'foreign'; readonly field: keyof Stamp }
   /** The environment of the state itself can't be read: the log of the isolates says what is wrong. */
   | { readonly stamp: 'unconfigured' }
-  | {
-      readonly stamp: 'ours'
-      /** All that are published, by `kid`. */
-      readonly keys: readonly StoredKey[]
-      /** null while nothing signs. */
-      readonly defaultAlg: AlgorithmName | null
-      readonly problems: readonly KeyProblem[]
-    }
+  | OurReading
+
+export interface OurReading {
+  readonly stamp: 'ours'
+  /** All that are published, by `kid`. */
+  readonly keys: readonly StoredKey[]
+  /** null while nothing signs. */
+  readonly defaultAlg: AlgorithmName | null
+  readonly problems: readonly KeyProblem[]
+}
 
 /** A key as an administrator sees it. */
 export interface KeyStatus {
@@ -161,11 +163,13 @@ export class KeyState extends DurableObject<Env> {
    *   is the first to ask after a key has been listed.
    */
   async read(stamp: Stamp, usage: KmsUsage | null = null): Promise<KeyReading> {
-    const settings = this.settings()
-    if (!settings) return { stamp: 'unconfigured' }
-    const foreign = compareStamp(this.ctx.storage.sql, stamp) ?? compareStamp(this.ctx.storage.sql, settings.stamp)
-    if (foreign) return { stamp: 'foreign', field: foreign }
+    const { settings, refused } = this.#admit(stamp)
+    if (refused) return refused
     if (usage) this.#store.count(usage, this.now())
+    return await this.#read(settings)
+  }
+
+  async #read(settings: KeySettings): Promise<OurReading> {
     this.#advance(settings)
     const isNew = this.#tasks(settings).some(({ name }) => name.startsWith('announce ') && !this.#again.has(name))
     const round = this.#work(settings)
@@ -175,8 +179,8 @@ export class KeyState extends DurableObject<Env> {
   }
 
   override async alarm(): Promise<void> {
-    const settings = this.settings()
-    if (!settings || compareStamp(this.ctx.storage.sql, settings.stamp)) return
+    const { settings } = this.#admit(null)
+    if (!settings) return
     this.#advance(settings)
     await this.#work(settings)
     await this.#wake(settings)
@@ -184,12 +188,11 @@ export class KeyState extends DurableObject<Env> {
 
   /** @returns null where the state belongs to something else */
   async report(stamp: Stamp): Promise<KeyReport | null> {
-    const settings = this.settings()
-    if (!settings || compareStamp(this.ctx.storage.sql, stamp)) return null
-    await this.read(stamp)
+    const { settings } = this.#admit(stamp)
+    if (!settings) return null
+    const reading = await this.#read(settings)
     const now = this.now()
     const times = rotationTimes(settings.times)
-    const reading = this.#reading(settings)
     return {
       now,
       signingLeaseSeconds: settings.times.signingLease,
@@ -229,9 +232,9 @@ export class KeyState extends DurableObject<Env> {
    * @param alg null for the default one
    */
   async rotate(stamp: Stamp, alg: AlgorithmName | null): Promise<RotateOutcome> {
-    const settings = this.settings()
-    if (!settings || compareStamp(this.ctx.storage.sql, stamp)) return { outcome: 'no_successor' }
-    await this.read(stamp)
+    const { settings } = this.#admit(stamp)
+    if (!settings) return { outcome: 'no_successor' }
+    await this.#read(settings)
     const keys = this.#lives()
     const wanted = alg ?? defaultAlgorithm(keys, this.#sources(settings))
     const current = keys.find((key) => key.alg === wanted && key.phase === 'active')
@@ -245,7 +248,7 @@ export class KeyState extends DurableObject<Env> {
     this.#advance(settings)
     // It is tried out before it takes over.
     await this.#work(settings)
-    const isActive = this.#store.key(next.kid)?.phase === 'active'
+    const isActive = this.#store.key(next.kid)?.life.phase === 'active'
     if (!isActive) this.#store.replaceAt(current.kid, null)
     await this.#wake(settings)
     return { outcome: isActive ? 'rotated' : 'no_successor' }
@@ -257,8 +260,8 @@ export class KeyState extends DurableObject<Env> {
    * @returns null where there is no such key, and never was
    */
   async revoke(stamp: Stamp, kid: string): Promise<Revocation | null> {
-    const settings = this.settings()
-    if (!settings || compareStamp(this.ctx.storage.sql, stamp)) return null
+    const { settings } = this.#admit(stamp)
+    if (!settings) return null
     const key = this.#store.key(kid)
     if (key) {
       this.#store.revoke(key, this.now())
@@ -270,6 +273,22 @@ export class KeyState extends DurableObject<Env> {
     if (!revoked) return null
     const { revokedAt } = revoked
     return { kid, revokedAt, signingStopsAt: revokedAt + settings.times.signingLease }
+  }
+
+  /**
+   * @param stamp what the asker is; null where nobody has asked
+   * @returns what is configured, or why nothing is done: the storage is that of another, by the word of the asker or by ours
+   */
+  #admit(
+    stamp: Stamp | null,
+  ):
+    | { readonly settings: KeySettings; readonly refused?: never }
+    | { readonly settings?: never; readonly refused: Exclude<KeyReading, OurReading> } {
+    const settings = this.settings()
+    if (!settings) return { refused: { stamp: 'unconfigured' } }
+    const { sql } = this.ctx.storage
+    const field = (stamp && compareStamp(sql, stamp)) ?? compareStamp(sql, settings.stamp)
+    return field ? { refused: { stamp: 'foreign', field } } : { settings }
   }
 
   /** Does what time has brought. */
@@ -336,17 +355,16 @@ export class KeyState extends DurableObject<Env> {
   }
 
   /** Everything that a call is to be made for, now or later. */
-  #tasks(settings: KeySettings): Task[] {
+  #tasks(settings: KeySettings, plan = this.#plan(settings)): Task[] {
     const { kms } = settings
     const keys = this.#store.keys()
     const creations = this.#store.creations()
-    const plan = this.#plan(settings)
     const wanted = new Set(plan.wanted)
     const tasks = new Map<string, Task['run']>()
     const call = (name: string, run: () => Promise<void>) => tasks.set(name, () => run().then(() => null))
     for (const reference of settings.sources) {
       const source = formatKeyReference(reference)
-      const key = keys.find((one) => one.source === source)
+      const key = keys.find(({ life }) => life.source === source)
       if (reference.key !== null && !key) tasks.set(`announce ${source}`, () => this.#announce(reference, settings))
       const unsettled = creations.filter((creation) => creation.source === source)
       const mayMake = unsettled.length < MAX_ORPHANS && unsettled.every(({ orphaned }) => orphaned)
@@ -359,7 +377,7 @@ export class KeyState extends DurableObject<Env> {
       const task = `prove ${key.publicJwk.kid}`
       const isWaitedFor = plan.unproven.includes(key.publicJwk.kid)
       if (isWaitedFor && (this.#again.get(task) ?? 0) > this.now() + RETRY_SECONDS) this.#again.delete(task)
-      if (key.privateJwk === null && key.phase !== 'retiring') call(task, () => this.#prove(key, settings))
+      if (key.privateJwk === null && key.life.phase !== 'retiring') call(task, () => this.#prove(key, settings))
     }
     if (kms) {
       for (const { id } of creations) call(`recover ${id}`, () => this.#recover(id, settings, kms))
@@ -391,7 +409,7 @@ export class KeyState extends DurableObject<Env> {
     if (this.#store.revoked().some((one) => one.kid === kid)) return void this.#failures.set(source, 'revoked')
     const known = this.#store.key(kid)
     if (known) {
-      const isListed = settings.sources.some((one) => formatKeyReference(one) === known.source)
+      const isListed = settings.sources.some((one) => formatKeyReference(one) === known.life.source)
       // A key that comes back under another name is still the same key, with the one algorithm that it was announced with.
       if (isListed || known.publicJwk.alg !== alg) return void this.#failures.set(source, 'key_mismatch')
       this.#store.rename(kid, source)
@@ -507,7 +525,7 @@ export class KeyState extends DurableObject<Env> {
     const matches =
       !(answer instanceof SigningError) && answer.publicJwk.kid === kid && answer.publicJwk.alg === key.publicJwk.alg
     this.#store.setMismatched(kid, !matches)
-    if (matches) this.#again.set(`compare ${key.source}`, this.now() + COMPARE_SECONDS)
+    if (matches) this.#again.set(`compare ${key.life.source}`, this.now() + COMPARE_SECONDS)
   }
 
   async #dispose(arn: string, kms: KmsAccess): Promise<void> {
@@ -550,11 +568,11 @@ export class KeyState extends DurableObject<Env> {
     }
   }
 
-  #reading(settings: KeySettings): Extract<KeyReading, { stamp: 'ours' }> {
+  #reading(settings: KeySettings): OurReading {
     const keys = this.#store.keys()
     const sources = this.#sources(settings)
     const problems = sources.flatMap(({ name }, index): KeyProblem[] => {
-      const own = keys.filter(({ source }) => source === name)
+      const own = keys.filter(({ life }) => life.source === name)
       const failed =
         this.#failures.get(name) ??
         (own.length === 0 ? 'unavailable' : own.map(failureOf).find((code) => code !== null))
@@ -562,12 +580,15 @@ export class KeyState extends DurableObject<Env> {
     })
     return {
       stamp: 'ours',
-      keys: keys.flatMap(({ publicJwk, arn, wrapped, privateJwk, phase, mismatched }): StoredKey[] =>
+      keys: keys.flatMap(({ publicJwk, arn, wrapped, privateJwk, life: { phase }, mismatched }): StoredKey[] =>
         phase === 'announced'
           ? []
           : [{ publicJwk, arn, wrapped, privateJwk, phase, failed: mismatched ? 'key_mismatch' : null }],
       ),
-      defaultAlg: defaultAlgorithm(this.#lives(), sources),
+      defaultAlg: defaultAlgorithm(
+        keys.map(({ life }) => life),
+        sources,
+      ),
       problems,
     }
   }
@@ -591,7 +612,7 @@ export class KeyState extends DurableObject<Env> {
         .filter(({ life }) => life.fit && !plan.unproven.includes(life.kid))
         .map(({ life }) => `prove ${life.kid}`),
     )
-    const tasks = this.#tasks(settings).filter(({ name }) => !name.startsWith('compare ') && !well.has(name))
+    const tasks = this.#tasks(settings, plan).filter(({ name }) => !name.startsWith('compare ') && !well.has(name))
     const times = [...tasks.map(({ at }) => Math.max(at, this.now() + 1)), ...(wakeAt === null ? [] : [wakeAt])]
     await this.wakeUpAt(times.length > 0 ? Math.min(...times) : null)
   }

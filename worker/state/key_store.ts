@@ -8,16 +8,13 @@ import type { KeptKey } from './kept_signer.ts'
 
 /** A key that there is. */
 export interface KnownKey extends KeptKey {
-  /** As the operator lists it. */
-  readonly source: string
-  readonly phase: Phase
   /** When it last made a signature that is right, in seconds since the epoch; null if it never has. */
   readonly provenAt: number | null
   /** Why it makes none, as far as that is known. */
   readonly failure: SigningErrorCode | null
   /** Whether its name stands for another key by now. */
   readonly mismatched: boolean
-  /** The same as its life sees it. */
+  /** Where it comes from, and where it stands. */
   readonly life: RotatingKey
 }
 
@@ -208,7 +205,7 @@ export class KeyStore {
   }
 
   /** Takes a key away, and remembers that it must never come back. */
-  revoke({ publicJwk: { kid, alg }, source }: KnownKey, now: number): void {
+  revoke({ life: { kid, alg, source } }: KnownKey, now: number): void {
     this.#storage.transactionSync(() => {
       this.#sql.exec('insert into revoked_keys values (?, ?, ?, ?)', kid, alg, source, now)
       this.#forget(kid)
@@ -319,7 +316,7 @@ export class KeyStore {
   /** Inside a transaction. */
   #forget(kid: string): void {
     const key = this.key(kid)
-    if (key && key.arn !== null && isMaker(key.source)) this.#giveBack(key.arn)
+    if (key && key.arn !== null && isMaker(key.life.source)) this.#giveBack(key.arn)
     this.#sql.exec('delete from signing_keys where kid = ?', kid)
   }
 
@@ -337,8 +334,6 @@ function knownKey(row: Row): KnownKey {
   const publicJwk = JSON.parse(row.public_jwk) as PublicJwk
   const mismatched = row.mismatched === 1
   return {
-    source: row.source,
-    phase: row.phase,
     publicJwk,
     arn: row.arn,
     wrapped: row.wrapped,

@@ -5,10 +5,10 @@ import { thumbprint } from '../../../keys/jwks.ts'
 import type { WrappingReference } from '../../../keys/key_reference.ts'
 import type { Stamp } from '../../../worker/key_settings.ts'
 import { KEY_TIMES, publishingLease, rotationTimes } from '../../../worker/key_times.ts'
-import type { KeyReading, KeyState } from '../../../worker/state/key_state.ts'
+import type { KeyReading, KeyState, OurReading } from '../../../worker/state/key_state.ts'
 import { NOW } from '../../support/clock.ts'
 import { KmsStub, kmsError, type Trouble, troubles } from '../../support/kms_stub.ts'
-import { KeyWorld, type OurReading, STAMP } from '../key_world.ts'
+import { KeyWorld, STAMP } from '../key_world.ts'
 
 const { replaceAfter, publishBefore, publishAfter } = rotationTimes(KEY_TIMES)
 const SECRET: WrappingReference = { keeper: 'secret', secret: `${'A'.repeat(42)}E` }
@@ -167,6 +167,9 @@ describe('T-12: a storage belongs to one mode, issuer and trust domain', () => {
     // The state itself may be the one that has been deployed with another.
     if (world.settings) world.settings = { ...world.settings, stamp: foreign }
     expect(await world.stub.read(STAMP)).toEqual({ stamp: 'foreign', field })
+    expect(await world.stub.report(STAMP)).toBeNull()
+    expect(await world.stub.revoke(STAMP, published(before)[0] ?? '')).toBeNull()
+    expect(await world.stub.rotate(STAMP, null)).toEqual({ outcome: 'no_successor' })
     await runInDurableObject(world.stub, (state: KeyState) => state.alarm())
     if (world.settings) world.settings = { ...world.settings, stamp: STAMP }
     expect(await world.read()).toEqual(before)
