@@ -34,26 +34,25 @@ export async function getObjects(request: Request, deps: AdminDeps): Promise<Res
 /** `POST /admin/v1/apply` */
 export async function postApply(request: Request, deps: AdminDeps): Promise<Response> {
   const admin = await authenticate(request, deps)
-  const parsed = Apply.safeParse(await readJson(request, MAX_APPLY_BYTES))
-  if (!parsed.success) throw new Refusal('json_malformed', 'not an apply request')
-  const outcome = await applyObjects(parsed.data, deps)
+  const asked = await readAs(Apply, request, MAX_APPLY_BYTES, 'an apply request')
+  const outcome = await applyObjects(asked, deps)
   if (outcome.outcome === 'conflict') return adminResponse(409, { error: 'version_conflict' })
   if (outcome.outcome === 'refused') return adminResponse(422, { error: 'policy_refused', problems: outcome.problems })
   const { version, changes, warnings } = outcome
   const changed = changes.filter(({ action }) => action !== 'unchanged')
-  if (!parsed.data.dryRun && changed.length > 0)
+  if (!asked.dryRun && changed.length > 0)
     deps.log({
       event: 'policy_changed',
       admin,
       version,
       changes: changed.map(({ action, kind, name }) => `${action} ${kind} ${name}`),
     })
-  return adminResponse(200, { version, dryRun: parsed.data.dryRun, changes, warnings })
+  return adminResponse(200, { version, dryRun: asked.dryRun, changes, warnings })
 }
 
 /**
  * `GET /admin/v1/clusters/<cluster>/revocations`: what the API server of a cluster is to refuse. Read by every control-plane
- * node, each with the credential of its cluster (T-13). An administrator of that one cluster learns nothing of others.
+ * node, each with the credential of its cluster (T-13). The list is the same for all clusters, whose other objects it does not show.
  */
 export async function getRevocations(request: Request, cluster: string, deps: AdminDeps): Promise<Response> {
   await authenticate(request, deps, cluster)
@@ -62,6 +61,21 @@ export async function getRevocations(request: Request, cluster: string, deps: Ad
   if (!policy.clusters.has(cluster)) return adminResponse(404, { error: 'cluster_unknown' })
   const tokens = policy.revocations.tokens(deps.now())
   return adminResponse(200, { cluster, version, tokens, subjects: policy.bans.spiffeIds })
+}
+
+/**
+ * @param what it should be, for the message
+ * @throws Refusal `json_malformed`, `request_too_large`
+ */
+export async function readAs<Body>(
+  schema: z.ZodMiniType<Body>,
+  request: Request,
+  maxBytes: number,
+  what: string,
+): Promise<Body> {
+  const parsed = schema.safeParse(await readJson(request, maxBytes))
+  if (!parsed.success) throw new Refusal('json_malformed', `not ${what}`)
+  return parsed.data
 }
 
 /**

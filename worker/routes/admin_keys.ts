@@ -3,9 +3,7 @@
 import * as z from 'zod/mini'
 import { isAlgorithmName } from '../../keys/algorithms.ts'
 import { type AdministerKeysDeps, reportKeys, revokeKey, rotateKeys } from '../administer_keys.ts'
-import { Refusal } from '../refusal.ts'
-import { type AdminDeps, authenticate } from './admin.ts'
-import { readJson } from './read_body.ts'
+import { type AdminDeps, authenticate, readAs } from './admin.ts'
 import { adminResponse } from './respond.ts'
 
 export interface AdminKeysDeps extends AdministerKeysDeps, Pick<AdminDeps, 'administrators' | 'log'> {}
@@ -25,9 +23,8 @@ export async function getKeys(request: Request, deps: AdminKeysDeps): Promise<Re
 /** `POST /admin/v1/keys/rotate` */
 export async function postRotate(request: Request, deps: AdminKeysDeps): Promise<Response> {
   const admin = await authenticate(request, deps)
-  const parsed = Rotate.safeParse(await readJson(request, MAX_BODY_BYTES))
-  if (!parsed.success) throw new Refusal('json_malformed', 'not a rotate request')
-  const alg = isAlgorithmName(parsed.data.alg) ? parsed.data.alg : null
+  const asked = await readAs(Rotate, request, MAX_BODY_BYTES, 'a rotate request')
+  const alg = isAlgorithmName(asked.alg) ? asked.alg : null
   const { outcome, ...more } = await rotateKeys(alg, deps)
   if (outcome !== 'rotated') return adminResponse(409, { error: outcome, ...more })
   deps.log({ event: 'keys_rotated', admin, alg })
@@ -37,9 +34,8 @@ export async function postRotate(request: Request, deps: AdminKeysDeps): Promise
 /** `POST /admin/v1/keys/revoke` */
 export async function postRevoke(request: Request, deps: AdminKeysDeps): Promise<Response> {
   const admin = await authenticate(request, deps)
-  const parsed = Revoke.safeParse(await readJson(request, MAX_BODY_BYTES))
-  if (!parsed.success) throw new Refusal('json_malformed', 'not a revoke request')
-  const revoked = await revokeKey(parsed.data.kid, deps)
+  const { kid } = await readAs(Revoke, request, MAX_BODY_BYTES, 'a revoke request')
+  const revoked = await revokeKey(kid, deps)
   if (!revoked) return adminResponse(404, { error: 'no_such_key' })
   deps.log({ event: 'key_revoked', admin, kid: revoked.kid })
   return adminResponse(200, revoked)
