@@ -443,7 +443,7 @@ describe.skipIf(missing('go') || missing('python'))('signing with KMS', () => {
         async ({ trade, read, worker }) => {
           const { status, text } = await trade('web')
           expect(status).toBe(503)
-          expect(text).not.toMatch(/arn|alias|sts|e30/i)
+          expect(text).not.toMatch(/arn:|alias|sts|eyJ/i)
           expect(worker.log.at(-1)).toMatchObject({ reason: 'signing_unavailable', detail })
           expect(await read('/keys')).toMatchObject({ status: 200, text: jwks })
           expect((await read('/.well-known/openid-configuration')).status).toBe(200)
