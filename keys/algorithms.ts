@@ -23,6 +23,11 @@ interface Shared {
     readonly modulusLength?: number
     readonly publicExponent?: Uint8Array<ArrayBuffer>
   }
+  /**
+   * What names the signature in a certificate. Null for RSA-PSS, whose name takes parameters that few readers know
+   * (RFC 4055 §3.1).
+   */
+  readonly signatureOid: string | null
   /** What `crypto.subtle.sign` and `verify` want. */
   readonly signature: { readonly name: string; readonly hash?: Hash; readonly saltLength?: number }
 }
@@ -38,7 +43,7 @@ export interface RsaAlgorithm extends Shared {
   readonly kty: 'RSA'
 }
 
-function ecdsa(crv: EcdsaAlgorithm['crv'], hash: Hash, scalarBytes: number): EcdsaAlgorithm {
+function ecdsa(crv: EcdsaAlgorithm['crv'], hash: Hash, scalarBytes: number, signatureOid: string): EcdsaAlgorithm {
   return {
     kty: 'EC',
     crv,
@@ -47,32 +52,36 @@ function ecdsa(crv: EcdsaAlgorithm['crv'], hash: Hash, scalarBytes: number): Ecd
     kms: `ECDSA_${hash.replace('-', '_')}`,
     kmsKeySpecs: [`ECC_NIST_${crv.replace('-', '')}`],
     key: { name: 'ECDSA', namedCurve: crv },
+    signatureOid,
     signature: { name: 'ECDSA', hash },
   }
 }
 
-function rsa(name: 'RSASSA-PKCS1-v1_5' | 'RSA-PSS', hash: Hash, saltLength?: number): RsaAlgorithm {
-  const scheme = name === 'RSA-PSS' ? 'RSASSA_PSS' : 'RSASSA_PKCS1_V1_5'
+function rsa(hash: Hash, form: { readonly signatureOid: string } | { readonly saltLength: number }): RsaAlgorithm {
+  const pss = 'saltLength' in form
+  const name = pss ? 'RSA-PSS' : 'RSASSA-PKCS1-v1_5'
+  const scheme = pss ? 'RSASSA_PSS' : 'RSASSA_PKCS1_V1_5'
   return {
     kty: 'RSA',
     hash,
     kms: `${scheme}_${hash.replace('-', '_')}`,
     kmsKeySpecs: ['RSA_2048', 'RSA_3072', 'RSA_4096'],
     key: { name, hash, modulusLength: 2048, publicExponent: Uint8Array.of(1, 0, 1) },
-    signature: saltLength === undefined ? { name } : { name, saltLength },
+    signatureOid: pss ? null : form.signatureOid,
+    signature: pss ? { name, saltLength: form.saltLength } : { name },
   }
 }
 
 export const ALGORITHMS = {
-  ES256: ecdsa('P-256', 'SHA-256', 32),
-  ES384: ecdsa('P-384', 'SHA-384', 48),
-  ES512: ecdsa('P-521', 'SHA-512', 66),
-  RS256: rsa('RSASSA-PKCS1-v1_5', 'SHA-256'),
-  RS384: rsa('RSASSA-PKCS1-v1_5', 'SHA-384'),
-  RS512: rsa('RSASSA-PKCS1-v1_5', 'SHA-512'),
-  PS256: rsa('RSA-PSS', 'SHA-256', 32),
-  PS384: rsa('RSA-PSS', 'SHA-384', 48),
-  PS512: rsa('RSA-PSS', 'SHA-512', 64),
+  ES256: ecdsa('P-256', 'SHA-256', 32, '1.2.840.10045.4.3.2'),
+  ES384: ecdsa('P-384', 'SHA-384', 48, '1.2.840.10045.4.3.3'),
+  ES512: ecdsa('P-521', 'SHA-512', 66, '1.2.840.10045.4.3.4'),
+  RS256: rsa('SHA-256', { signatureOid: '1.2.840.113549.1.1.11' }),
+  RS384: rsa('SHA-384', { signatureOid: '1.2.840.113549.1.1.12' }),
+  RS512: rsa('SHA-512', { signatureOid: '1.2.840.113549.1.1.13' }),
+  PS256: rsa('SHA-256', { saltLength: 32 }),
+  PS384: rsa('SHA-384', { saltLength: 48 }),
+  PS512: rsa('SHA-512', { saltLength: 64 }),
 } as const satisfies Record<string, EcdsaAlgorithm | RsaAlgorithm>
 
 export type AlgorithmName = keyof typeof ALGORITHMS

@@ -1,5 +1,5 @@
 /**
- * ECDSA signatures from the DER form that KMS gives, and X.509 carries, into the fixed-length form of JOSE.
+ * ECDSA signatures from the DER form that KMS gives, and X.509 carries, into the fixed-length form of JOSE, and back.
  *
  * A signature has one DER encoding, so anything else is refused here instead of being repaired: a lenient reader would
  * make several signatures of one.
@@ -8,12 +8,8 @@
  * @see [RFC 7518 §3.4](https://www.rfc-editor.org/rfc/rfc7518#section-3.4) for R‖S
  */
 
+import { type Element, INTEGER, integer, readElement, SEQUENCE, sequence } from './der.ts'
 import { SigningError } from './signer.ts'
-
-const SEQUENCE = 0x30
-const INTEGER = 0x02
-/** Announces one length octet more. No signature of the three curves is long enough to need a second one. */
-const LONG_FORM = 0x81
 
 /**
  * @param der the whole signature, with nothing behind it
@@ -23,24 +19,31 @@ const LONG_FORM = 0x81
  * @see [X.690](https://www.itu.int/rec/T-REC-X.690) §8.3.2 and §10.1: shortest integers, shortest definite lengths
  */
 export function joseSignature(der: Uint8Array, scalarBytes: number): Uint8Array {
-  const sequence = contents(der, SEQUENCE)
-  const r = contents(sequence.inside, INTEGER)
-  const s = contents(r.behind, INTEGER)
-  if (sequence.behind.length > 0 || s.behind.length > 0) throw new SigningError('wrong_signature')
+  const pair = read(der, SEQUENCE)
+  const r = read(pair.contents, INTEGER)
+  const s = read(r.rest, INTEGER)
+  if (pair.rest.length > 0 || s.rest.length > 0) throw new SigningError('wrong_signature')
   const signature = new Uint8Array(2 * scalarBytes)
-  placeScalar(r.inside, signature.subarray(0, scalarBytes))
-  placeScalar(s.inside, signature.subarray(scalarBytes))
+  placeScalar(r.contents, signature.subarray(0, scalarBytes))
+  placeScalar(s.contents, signature.subarray(scalarBytes))
   return signature
 }
 
-/** Splits `der` into what its first element holds and what comes behind that element. */
-function contents(der: Uint8Array, wantedTag: number): { inside: Uint8Array; behind: Uint8Array } {
-  const [tag, short = Number.NaN, long = Number.NaN] = der
-  const [start, length] = short === LONG_FORM ? [3, long] : [2, short]
-  const shortest = short === LONG_FORM ? length >= 0x80 : length < 0x80
-  // NaN, where the text ends too soon, fails the comparison.
-  if (tag !== wantedTag || !shortest || !(start + length <= der.length)) throw new SigningError('wrong_signature')
-  return { inside: der.subarray(start, start + length), behind: der.subarray(start + length) }
+/**
+ * @param jose R‖S, both of the same length, as a {@link Signer} gives it
+ * @returns its DER encoding, as X.509 carries it
+ */
+export function derSignature(jose: Uint8Array): Uint8Array<ArrayBuffer> {
+  const middle = jose.length / 2
+  return sequence(integer(jose.subarray(0, middle)), integer(jose.subarray(middle)))
+}
+
+function read(der: Uint8Array, tag: number): Element {
+  try {
+    return readElement(der as Uint8Array<ArrayBuffer>, tag)
+  } catch {
+    throw new SigningError('wrong_signature')
+  }
 }
 
 /** Writes a positive INTEGER, right-aligned, into a place that is all zero. */
