@@ -4,6 +4,7 @@
 
 import * as z from 'zod/mini'
 import { ALGORITHMS, type AlgorithmName } from '../../keys/algorithms.ts'
+import { DNS_NAME, MAX_DNS_NAME_LENGTH } from '../spiffe/dns_name.ts'
 import type { TrustDomain } from '../spiffe/id.ts'
 import { DEFAULT_JWT_SVID_TTL_SECONDS, MAX_JWT_SVID_TTL_SECONDS } from '../spiffe/jwt_svid.ts'
 import { ClusterName, DistinctAudiences, KUBERNETES_NAME } from './cluster.ts'
@@ -56,12 +57,7 @@ const ExtraClaims = z.record(
 )
 
 /** A name for a certificate: letters, digits and hyphens, no wildcard. */
-const DnsName = z
-  .string()
-  .check(
-    z.maxLength(253),
-    z.regex(/^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/, 'not a DNS name'),
-  )
+const DnsName = z.string().check(z.maxLength(MAX_DNS_NAME_LENGTH), z.regex(DNS_NAME, 'not a DNS name'))
 
 /** The manifest's form of a registration. Every field is described in docs/manifest.md. */
 export const RegistrationManifest = z.strictObject({
