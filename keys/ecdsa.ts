@@ -18,7 +18,7 @@ import { SigningError } from './signer.ts'
  * @throws SigningError `wrong_signature` if `der` is not the DER encoding of two positive integers that fit
  * @see [X.690](https://www.itu.int/rec/T-REC-X.690) §8.3.2 and §10.1: shortest integers, shortest definite lengths
  */
-export function joseSignature(der: Uint8Array, scalarBytes: number): Uint8Array {
+export function joseSignature(der: Uint8Array, scalarBytes: number): Uint8Array<ArrayBuffer> {
   const pair = read(der, SEQUENCE)
   const r = read(pair.contents, INTEGER)
   const s = read(r.rest, INTEGER)

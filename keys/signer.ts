@@ -7,6 +7,13 @@ export type PublicJwk =
   | { kty: 'EC'; use: 'sig'; alg: AlgorithmName; kid: string; crv: string; x: string; y: string }
   | { kty: 'RSA'; use: 'sig'; alg: AlgorithmName; kid: string; n: string; e: string }
 
+/**
+ * What a key signs. One that signed both would let a certificate pass for a token somewhere, or the reverse (BU-9).
+ *
+ * @see [SPIFFE bundle §4.2.2](https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE_Trust_Domain_and_Bundle.md#422-public-key-use)
+ */
+export type KeyUse = 'jwt-svid' | 'x509-svid'
+
 export interface Signer {
   readonly publicJwk: PublicJwk
   /**

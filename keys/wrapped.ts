@@ -14,7 +14,7 @@ import { thumbprint } from './jwks.ts'
 import type { KmsAccess } from './kms_client.ts'
 import { type EncryptionContext, kmsDecrypt, kmsEncrypt } from './kms_encryption.ts'
 import { exportPkcs8, localSigner } from './local.ts'
-import { type PublicJwk, type Signer, SigningError } from './signer.ts'
+import { type KeyUse, type PublicJwk, type Signer, SigningError } from './signer.ts'
 
 /** What wraps and unwraps. */
 export type WrappingKey =
@@ -27,7 +27,7 @@ export type WrappingKey =
 export interface WrapContext {
   readonly trustDomain: string
   readonly kid: string
-  readonly use: 'jwt-svid' | 'x509-svid'
+  readonly use: KeyUse
 }
 
 const SECRET_BYTES = 32

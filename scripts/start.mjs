@@ -43,6 +43,7 @@ const child = spawn(
       ISSUER: issuer,
       TRUST_DOMAIN: trustDomain,
       SIGNING_KEY: process.env.SIGNING_KEY ?? 'local:demo',
+      CA_KEY: process.env.CA_KEY ?? 'local:ca',
     },
   },
 )

@@ -94,6 +94,7 @@ const ARROWS: Record<string, readonly string[]> = {
     'worker/policy',
     'worker/refusal',
     'worker/shared_call',
+    'worker/spiffe',
   ],
   'worker/spiffe': ['keys', 'worker/jwt'],
   'worker/oidc': ['keys', 'worker/endpoint_url', 'worker/fetch_json'],

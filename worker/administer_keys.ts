@@ -1,7 +1,7 @@
 /** What administrators do with signing keys: look at them, put the next one to work, and take one away for good. */
 
 import type { AlgorithmName } from '../keys/algorithms.ts'
-import { type Signer, SigningError } from '../keys/signer.ts'
+import { type KeyUse, type Signer, SigningError } from '../keys/signer.ts'
 import { signCanary } from './cluster/canary.ts'
 import type { Config } from './config.ts'
 import { Refusal } from './refusal.ts'
@@ -34,11 +34,12 @@ export interface Canary {
 
 export interface RevokedKey {
   readonly kid: string
+  readonly use: KeyUse
   /** Seconds since the epoch. */
   readonly revokedAt: number
   readonly signingStopsAt: number
   readonly jwks: JwksName
-  /** One for each cluster; none where the key has been revoked before. */
+  /** One for each cluster; none where the key signs certificates, or has been revoked before. */
   readonly canaries: readonly Canary[]
   /** Why there are none. */
   readonly canaryProblem: string | null
@@ -55,8 +56,12 @@ export async function reportKeys(deps: AdministerKeysDeps): Promise<KeyReport & 
  * @param alg null for the default one
  * @throws Refusal `keys_unavailable`
  */
-export async function rotateKeys(alg: AlgorithmName | null, deps: AdministerKeysDeps): Promise<RotateOutcome> {
-  return await asking<RotateOutcome>(deps.keyState().rotate(deps.config.keys.stamp, alg))
+export async function rotateKeys(
+  use: KeyUse,
+  alg: AlgorithmName | null,
+  deps: AdministerKeysDeps,
+): Promise<RotateOutcome> {
+  return await asking<RotateOutcome>(deps.keyState().rotate(deps.config.keys.stamp, use, alg))
 }
 
 /**
@@ -68,8 +73,7 @@ export async function revokeKey(kid: string, deps: AdministerKeysDeps): Promise<
   const { canaries, problem } = await signCanaries(kid, deps)
   const revocation = await asking<Revocation | null>(deps.keyState().revoke(deps.config.keys.stamp, kid))
   if (!revocation) return null
-  const { revokedAt, signingStopsAt } = revocation
-  return { kid, revokedAt, signingStopsAt, jwks: await jwksName(deps.keyRing), canaries, canaryProblem: problem }
+  return { ...revocation, jwks: await jwksName(deps.keyRing), canaries, canaryProblem: problem }
 }
 
 async function signCanaries(

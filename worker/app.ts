@@ -43,6 +43,7 @@ export function createApp(deps: AppDeps): App {
 
   read(at(PATHS.discovery), async ({ req }) => servePublicDocument(req.raw, (await deps.keyRing.published()).discovery))
   read(at(PATHS.jwks), async ({ req }) => servePublicDocument(req.raw, (await deps.keyRing.published()).jwks))
+  read(at(PATHS.bundle), async ({ req }) => servePublicDocument(req.raw, (await deps.keyRing.published()).bundle))
   read(at(PATHS.structuredAuth), async ({ req }) =>
     structuredAuth(req.raw, deps.issuer, (await deps.policyRing.current()).policy),
   )
@@ -92,6 +93,7 @@ export function createApp(deps: AppDeps): App {
   const documents = new Map<string, keyof PublishedDocuments>([
     [at(PATHS.discovery), 'discovery'],
     [at(PATHS.jwks), 'jwks'],
+    [at(PATHS.bundle), 'bundle'],
   ])
   return {
     fetch(request) {

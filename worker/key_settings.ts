@@ -1,5 +1,6 @@
 /** What the environment says about signing. Read by every isolate, and by the one place that remembers the keys. */
 
+import { ALGORITHMS } from '../keys/algorithms.ts'
 import {
   formatKeyReference,
   type KeyReference,
@@ -8,6 +9,7 @@ import {
   type WrappingReference,
 } from '../keys/key_reference.ts'
 import type { KmsAccess } from '../keys/kms.ts'
+import type { KeyUse } from '../keys/signer.ts'
 import { endpointUrlProblem } from './endpoint_url.ts'
 import { KEY_TIMES, type KeyTimes, parseKeyTimes } from './key_times.ts'
 import { readKmsAccess } from './kms_access.ts'
@@ -21,11 +23,27 @@ export interface Stamp {
   readonly trustDomain: string
 }
 
+/** An entry of the operator's lists. */
+export interface ListedKey {
+  readonly use: KeyUse
+  /** Its place in the list for that use, from 1. */
+  readonly entry: number
+  readonly reference: KeyReference
+  /** One text for what keys of this entry come from, which no other entry has. */
+  readonly source: string
+}
+
+/** The variable that has the list for each use. */
+export const KEY_VARIABLES = { 'jwt-svid': 'SIGNING_KEY', 'x509-svid': 'CA_KEY' } as const satisfies Record<
+  KeyUse,
+  string
+>
+
 /** What signing takes. */
 export interface KeySettings {
   readonly stamp: Stamp
-  /** In the operator's order: of those for one algorithm the first signs, and all are published. */
-  readonly sources: readonly KeyReference[]
+  /** For each use in the operator's order: of those for one algorithm the first signs, and all are published. */
+  readonly sources: readonly ListedKey[]
   /** null where nothing is kept in KMS, nor can have been. */
   readonly kms: KmsAccess | null
   /** The first wraps, all unwrap. */
@@ -34,7 +52,7 @@ export interface KeySettings {
 }
 
 /** A JWKS of more keys is beyond what some relying parties keep. */
-const MAX_SIGNING_KEYS = 20
+const MAX_KEYS = 20
 
 /**
  * The part of the environment that signing takes, for who has to do with nothing else.
@@ -69,16 +87,21 @@ export function readKeySettings(env: object, mode: Mode, problems: string[]): Ke
   const issuerProblem = issuer === '' ? null : describeIssuer(issuer, allowLoopbackHttp)
   if (issuerProblem) problems.push(`ISSUER: ${issuerProblem}`)
   const trustDomain = need('TRUST_DOMAIN')
-  const sources = parseSigningKeys(need('SIGNING_KEY'), mode, problems)
+  const sources = [
+    ...parseKeyList('jwt-svid', need('SIGNING_KEY'), mode, problems),
+    ...parseKeyList('x509-svid', read('CA_KEY') ?? '', mode, problems),
+  ]
   const wrapping = isCryptoKey(variables.WRAPPING_KEY)
     ? [{ keeper: 'secret' as const, secret: variables.WRAPPING_KEY }]
     : parseWrappingKeys(read('WRAPPING_KEY') ?? '', problems)
-  if (wrapping.length === 0 && sources.some(({ keeper }) => keeper === 'wrapped'))
-    problems.push('WRAPPING_KEY: is not set, and SIGNING_KEY lists wrapped keys')
+  const wrapped = sources.find(({ reference }) => reference.keeper === 'wrapped')
+  if (wrapping.length === 0 && wrapped)
+    problems.push(`WRAPPING_KEY: is not set, and ${KEY_VARIABLES[wrapped.use]} lists wrapped keys`)
   // A key that is listed no more signs until its successor may, and one that we have made is to be deleted after that.
   const { AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ROLE_ARN } = variables
   const hasAccess = Boolean(AWS_REGION && (AWS_ROLE_ARN || (AWS_ACCESS_KEY_ID && AWS_SECRET_ACCESS_KEY)))
-  const usesKms = hasAccess || [...sources, ...wrapping].some(({ keeper }) => keeper === 'awskms')
+  const usesKms =
+    hasAccess || [...sources.map(({ reference }) => reference), ...wrapping].some(({ keeper }) => keeper === 'awskms')
   const kms = usesKms
     ? readKmsAccess({ read, need, binding: (name) => variables[name] }, allowLoopbackHttp, problems)
     : null
@@ -134,26 +157,36 @@ export function describeIssuer(issuer: string, allowLoopbackHttp: boolean): stri
     : 'has a path with other characters than A-Z a-z 0-9 . _ ~ -'
 }
 
-function parseSigningKeys(text: string, mode: Mode, problems: string[]): readonly KeyReference[] {
-  const references: KeyReference[] = []
+/**
+ * @param text entries, separated by blanks or commas
+ * @param problems what is wrong is added to it
+ */
+export function parseKeyList(use: KeyUse, text: string, mode: Mode, problems: string[]): readonly ListedKey[] {
+  const variable = KEY_VARIABLES[use]
+  const listed: ListedKey[] = []
   const names = new Set<string>()
-  for (const [index, entry] of text
-    .split(/[\s,]+/)
-    .filter(Boolean)
-    .entries()) {
-    const where = `SIGNING_KEY: entry ${index + 1}`
+  const entries = text.split(/[\s,]+/).filter(Boolean)
+  for (const [index, entry] of entries.entries()) {
+    const where = `${variable}: entry ${index + 1}`
     const reference = parseKeyReference(entry)
     if (!reference) {
       problems.push(`${where}: is none of awskms:<key>, awskms, wrapped, local:<name>, each with ?alg=… or without`)
       continue
     }
+    const name = formatKeyReference(reference)
     if (reference.keeper === 'local' && mode === 'production') problems.push(`${where}: local keys are for development`)
-    if (names.has(formatKeyReference(reference))) problems.push(`${where}: is listed twice`)
-    names.add(formatKeyReference(reference))
-    references.push(reference)
+    if (use === 'x509-svid' && reference.alg !== null && ALGORITHMS[reference.alg].signatureOid === null)
+      problems.push(`${where}: certificates are not signed with ${reference.alg}`)
+    if (names.has(name)) problems.push(`${where}: is listed twice`)
+    names.add(name)
+    listed.push({ use, entry: index + 1, reference, source: sourceOf(use, name) })
   }
-  if (text !== '' && names.size === 0 && problems.every((problem) => !problem.startsWith('SIGNING_KEY')))
-    problems.push('SIGNING_KEY: names no key')
-  if (references.length > MAX_SIGNING_KEYS) problems.push(`SIGNING_KEY: more than ${MAX_SIGNING_KEYS} keys`)
-  return references
+  if (text !== '' && entries.length === 0) problems.push(`${variable}: names no key`)
+  if (listed.length > MAX_KEYS) problems.push(`${variable}: more than ${MAX_KEYS} keys`)
+  return listed
+}
+
+/** Keys of one list are none of the other's, also where both say the same (BU-9). */
+function sourceOf(use: KeyUse, name: string): string {
+  return use === 'jwt-svid' ? name : `${use} ${name}`
 }

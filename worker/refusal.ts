@@ -70,6 +70,7 @@ export type RefusalReason =
   | 'policy_unavailable'
   | 'keys_unavailable'
   | 'signing_unavailable'
+  | 'x509_not_configured'
   | 'not_configured'
   | 'internal'
 

@@ -32,6 +32,7 @@ const main :Workerd.Worker = (
     (name = "ISSUER", fromEnvironment = "ISSUER"),
     (name = "TRUST_DOMAIN", fromEnvironment = "TRUST_DOMAIN"),
     (name = "SIGNING_KEY", fromEnvironment = "SIGNING_KEY"),
+    (name = "CA_KEY", fromEnvironment = "CA_KEY"),
     (name = "WRAPPING_KEY", fromEnvironment = "WRAPPING_KEY"),
     (name = "ROTATE_AFTER_DAYS", fromEnvironment = "ROTATE_AFTER_DAYS"),
     (name = "KEY_TIMES", fromEnvironment = "KEY_TIMES"),

@@ -19,7 +19,15 @@ describe.skipIf(missing('go'))('T-21: a kube-apiserver and a key that has to end
   beforeAll(async () => {
     const settings = () => ({
       signingKey: 'wrapped',
-      times: { renew: 1, signingLease: LEASE_SECONDS, longestTtl: TTL, skew: 1, replaceAfter: 86_400 },
+      times: {
+        renew: 1,
+        signingLease: LEASE_SECONDS,
+        longestTtl: TTL,
+        longestX509Ttl: TTL,
+        refreshHint: 30,
+        skew: 1,
+        replaceAfter: 86_400,
+      },
       ttl: TTL,
       env: { WRAPPING_KEY: `aes:${randomBytes(32).toString('base64')}` },
     })

@@ -17,7 +17,10 @@ import { type IssuerSettings, SPIFFE_ID, startTrustedIssuers, type TrustedIssuer
 /** The shortest life that a registration can give to a token. */
 const TTL = 30
 /** A key waits 72 s until it signs, and is there for 41 s after that: a rotation takes 113 s, and the next begins in its middle. */
-const TIMES = { renew: 1, signingLease: 10, longestTtl: TTL, skew: 1, replaceAfter: 15 }
+const TIMES = {
+  ...{ renew: 1, signingLease: 10, longestTtl: TTL, longestX509Ttl: TTL, refreshHint: 30, skew: 1 },
+  replaceAfter: 15,
+}
 /** Later than the 10 s for which kube-apiserver remembers that a token was good, and long before the token expires. */
 const AGAIN_AFTER = 20
 /** For two rotations on a machine that is very busy. */

@@ -7,7 +7,7 @@ import { Network } from '../support/cluster_network.ts'
 import { cluster, ISSUER, registration } from '../support/policy.ts'
 import { TestIssuer, textOf } from './issuer.ts'
 
-const DOCUMENTS = ['/.well-known/openid-configuration', '/keys', '/structured-auth.yaml']
+const DOCUMENTS = ['/.well-known/openid-configuration', '/keys', '/bundle', '/structured-auth.yaml']
 
 afterEach(() => {
   vi.unstubAllGlobals()
@@ -113,7 +113,7 @@ describe('what there is not', () => {
     '/Keys',
     '/token/x',
     '/admin/v1',
-    '/bundle',
+    '/bundles',
     '/metrics',
     '/v1/svid',
     '/demo/token',

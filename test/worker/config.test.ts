@@ -41,7 +41,7 @@ describe('a good environment', () => {
       trustDomain: { name: 'example.org' },
       keys: {
         stamp: { mode: 'production', issuer: 'https://issuer.example.org', trustDomain: 'example.org' },
-        sources: [{ keeper: 'awskms', key: 'alias/issuer', alg: null }],
+        sources: [{ use: 'jwt-svid', entry: 1, reference: { keeper: 'awskms', key: 'alias/issuer', alg: null } }],
         kms: {
           region: 'eu-central-1',
           endpoint: null,
@@ -85,7 +85,7 @@ describe('a good environment', () => {
   test("keys keep the operator's order, whatever stands between them", () => {
     const SIGNING_KEY = ' awskms:alias/a,awskms:alias/b?alg=RS256 \n awskms:alias/c '
     const { keys } = parseConfig({ ...PRODUCTION, SIGNING_KEY }, '', 'production')
-    expect(keys.sources.map(({ key }) => key)).toEqual(['alias/a', 'alias/b', 'alias/c'])
+    expect(keys.sources.map(({ reference }) => reference.key)).toEqual(['alias/a', 'alias/b', 'alias/c'])
   })
 
   test('may have a session token and an endpoint for KMS', () => {
@@ -255,7 +255,7 @@ describe('when keys are replaced', () => {
     ])
   })
 
-  const times = { renew: 1, signingLease: 4, longestTtl: 60, skew: 2, replaceAfter: 30 }
+  const times = { ...KEY_TIMES, renew: 1, signingLease: 4, longestTtl: 60, skew: 2, replaceAfter: 30 }
 
   test('all times may be shortened for a test, and in development only', () => {
     const KEY_TIMES = JSON.stringify(times)

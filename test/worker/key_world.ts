@@ -2,9 +2,9 @@
 
 import { runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
-import { type KeyReference, parseKeyReference, type WrappingReference } from '../../keys/key_reference.ts'
+import type { WrappingReference } from '../../keys/key_reference.ts'
 import type { KmsAccess } from '../../keys/kms.ts'
-import type { KeySettings, Stamp } from '../../worker/key_settings.ts'
+import { type KeySettings, type ListedKey, parseKeyList, type Stamp } from '../../worker/key_settings.ts'
 import { KEY_TIMES, type KeyTimes } from '../../worker/key_times.ts'
 import type { KeyReading, KeyReport, KeyState, OurReading } from '../../worker/state/key_state.ts'
 import { Clock } from '../support/clock.ts'
@@ -21,12 +21,14 @@ export function worldOf(id: DurableObjectId): KeyWorld | undefined {
   return worlds.get(id.toString())
 }
 
-export function references(...texts: readonly string[]): KeyReference[] {
-  return texts.map((text) => {
-    const reference = parseKeyReference(text)
-    if (!reference) throw new TypeError(`not a key: ${text}`)
-    return reference
-  })
+function listed(keys: readonly string[], authorities: readonly string[]): ListedKey[] {
+  const problems: string[] = []
+  const list = [
+    ...parseKeyList('jwt-svid', keys.join(' '), 'development', problems),
+    ...parseKeyList('x509-svid', authorities.join(' '), 'development', problems),
+  ]
+  if (problems.length > 0) throw new TypeError(problems.join())
+  return list
 }
 
 /** A state of its own, deployed with one list of keys after another. */
@@ -37,14 +39,22 @@ export class KeyWorld {
   wakeAt: number | null = null
   readonly clock: Clock
   readonly id: DurableObjectId
+  #authorities: readonly string[]
 
   constructor(
     list: readonly string[],
-    given: { kms?: KmsAccess | null; wrapping?: readonly WrappingReference[]; times?: KeyTimes; clock?: Clock } = {},
+    given: {
+      kms?: KmsAccess | null
+      wrapping?: readonly WrappingReference[]
+      times?: KeyTimes
+      clock?: Clock
+      authorities?: readonly string[]
+    } = {},
     id = env.KEY_STATE.idFromName(`test-${crypto.randomUUID()}`),
   ) {
-    const { kms = null, wrapping = [], times = KEY_TIMES, clock = new Clock() } = given
-    this.settings = { stamp: STAMP, sources: references(...list), kms, wrapping, times }
+    const { kms = null, wrapping = [], times = KEY_TIMES, clock = new Clock(), authorities = [] } = given
+    this.#authorities = authorities
+    this.settings = { stamp: STAMP, sources: listed(list, authorities), kms, wrapping, times }
     this.clock = clock
     this.id = id
     worlds.set(id.toString(), this)
@@ -56,7 +66,15 @@ export class KeyWorld {
 
   /** As a deployment with another list does: the object begins anew. */
   deploy(...list: readonly string[]): this {
-    if (this.settings) this.settings = { ...this.settings, sources: references(...list) }
+    if (this.settings) this.settings = { ...this.settings, sources: listed(list, this.#authorities) }
+    return this
+  }
+
+  /** The same for what signs certificates. */
+  deployAuthorities(...list: readonly string[]): this {
+    const keys = this.settings?.sources.filter(({ use }) => use === 'jwt-svid') ?? []
+    this.#authorities = list
+    if (this.settings) this.settings = { ...this.settings, sources: [...keys, ...listed([], list)] }
     return this
   }
 

@@ -7,6 +7,7 @@ export const TOKEN_EXCHANGE_GRANT = 'urn:ietf:params:oauth:grant-type:token-exch
 export const PATHS = {
   discovery: '/.well-known/openid-configuration',
   jwks: '/keys',
+  bundle: '/bundle',
   token: '/token',
   structuredAuth: '/structured-auth.yaml',
   nodeAttestation: '/attest/k8s_psat',

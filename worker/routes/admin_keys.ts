@@ -10,7 +10,10 @@ export interface AdminKeysDeps extends AdministerKeysDeps, Pick<AdminDeps, 'admi
 
 const MAX_BODY_BYTES = 4096
 
-const Rotate = z.strictObject({ alg: z.nullable(z.string().check(z.refine(isAlgorithmName))) })
+const Rotate = z.strictObject({
+  use: z._default(z.enum(['jwt-svid', 'x509-svid']), 'jwt-svid'),
+  alg: z.nullable(z.string().check(z.refine(isAlgorithmName))),
+})
 /** RFC 7638 §3.4: the SHA-256 of a key, in base64url. */
 const Revoke = z.strictObject({ kid: z.string().check(z.regex(/^[A-Za-z0-9_-]{43}$/)) })
 
@@ -25,9 +28,9 @@ export async function postRotate(request: Request, deps: AdminKeysDeps): Promise
   const admin = await authenticate(request, deps)
   const asked = await readAs(Rotate, request, MAX_BODY_BYTES, 'a rotate request')
   const alg = isAlgorithmName(asked.alg) ? asked.alg : null
-  const { outcome, ...more } = await rotateKeys(alg, deps)
+  const { outcome, ...more } = await rotateKeys(asked.use, alg, deps)
   if (outcome !== 'rotated') return adminResponse(409, { error: outcome, ...more })
-  deps.log({ event: 'keys_rotated', admin, alg })
+  deps.log({ event: 'keys_rotated', admin, use: asked.use, alg })
   return adminResponse(200, await reportKeys(deps))
 }
 

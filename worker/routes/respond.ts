@@ -117,6 +117,11 @@ const WIRE: Readonly<Record<RefusalReason, WireError>> = {
 
   policy_unavailable: unavailable('the registrations cannot be had at the moment'),
   keys_unavailable: unavailable('there are no keys at the moment'),
+  x509_not_configured: {
+    status: 403,
+    error: 'access_denied',
+    description: 'this issuer gives no X.509-SVIDs',
+  },
   signing_unavailable: unavailable('signing is not possible at the moment'),
   not_configured: unavailable('this issuer is not configured'),
   internal: { status: 500, error: 'server_error', description: 'something went wrong here' },

@@ -2,13 +2,14 @@
 
 import { kmsSigner } from '../../keys/kms.ts'
 import { localSigner } from '../../keys/local.ts'
-import { type PublicJwk, type Signer, SigningError } from '../../keys/signer.ts'
+import { type KeyUse, type PublicJwk, type Signer, SigningError } from '../../keys/signer.ts'
 import { type WrapContext, wrappedSigner } from '../../keys/wrapped.ts'
 import { openWrappingKeys } from '../../keys/wrapping_keys.ts'
 import type { KeySettings } from '../key_settings.ts'
 
 /** A public key, and where the other half is: exactly one of the three is not null. */
 export interface KeptKey {
+  readonly use: KeyUse
   readonly publicJwk: PublicJwk
   /** Of a key in KMS. */
   readonly arn: string | null
@@ -20,17 +21,17 @@ export interface KeptKey {
 
 /** @throws SigningError */
 export async function keptSigner(
-  { publicJwk, arn, wrapped, privateJwk }: KeptKey,
+  { use, publicJwk, arn, wrapped, privateJwk }: KeptKey,
   { kms, wrapping, stamp }: KeySettings,
 ): Promise<Signer> {
   if (privateJwk) return await localSigner(publicJwk, privateJwk)
   if (arn !== null && kms) return await kmsSigner(kms, arn, publicJwk)
   if (wrapped === null) throw new SigningError('denied')
-  const context = wrapContext(stamp, publicJwk.kid)
+  const context = wrapContext(stamp, use, publicJwk.kid)
   return await wrappedSigner(publicJwk, wrapped, context, await openWrappingKeys(wrapping, kms))
 }
 
-/** What a key that signs JWT-SVIDs is wrapped for. */
-export function wrapContext({ trustDomain }: KeySettings['stamp'], kid: string): WrapContext {
-  return { trustDomain, kid, use: 'jwt-svid' }
+/** What a key is wrapped for. */
+export function wrapContext({ trustDomain }: KeySettings['stamp'], use: KeyUse, kid: string): WrapContext {
+  return { trustDomain, kid, use }
 }

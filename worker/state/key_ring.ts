@@ -3,14 +3,16 @@
 import { ALGORITHMS, type AlgorithmName } from '../../keys/algorithms.ts'
 import { renderJwks } from '../../keys/jwks.ts'
 import { takeKmsUsage } from '../../keys/kms_client.ts'
-import { type PublicJwk, type Signer, SigningError, type SigningErrorCode } from '../../keys/signer.ts'
+import { type KeyUse, type Signer, SigningError, type SigningErrorCode } from '../../keys/signer.ts'
 import type { Log } from '../audit.ts'
-import type { KeySettings } from '../key_settings.ts'
+import { KEY_VARIABLES, type KeySettings } from '../key_settings.ts'
 import { publishingLease } from '../key_times.ts'
 import { renderDiscovery } from '../oidc/discovery.ts'
 import { type PublicDocument, publicDocument } from '../oidc/public_document.ts'
 import { Refusal } from '../refusal.ts'
 import { settledOrLate } from '../shared_call.ts'
+import { renderBundle } from '../spiffe/bundle.ts'
+import { openAuthority, type X509Authority } from '../spiffe/x509_svid.ts'
 import { keptSigner } from './kept_signer.ts'
 import type { KeyProblem, KeyReading, KeyState, OurReading, StoredKey } from './key_state.ts'
 import { type Leased, LeasedCopy, STATE_RETRY_AFTER_SECONDS, STATE_TIMEOUT_MS } from './leased_copy.ts'
@@ -31,12 +33,17 @@ export interface KeyRingDeps {
 export interface PublishedDocuments {
   readonly discovery: PublicDocument
   readonly jwks: PublicDocument
+  readonly bundle: PublicDocument
 }
 
 interface Snapshot extends Leased {
   readonly keys: readonly StoredKey[]
   /** What signs, for each algorithm: the means to do so, or why there are none. */
   readonly signers: ReadonlyMap<AlgorithmName, Signer | SigningErrorCode>
+  /** What signs certificates, or why nothing does; null where nothing is to. */
+  readonly authority: X509Authority | SigningErrorCode | null
+  /** Certificates, DER. */
+  readonly authorities: readonly Uint8Array<ArrayBuffer>[]
   readonly defaultAlg: AlgorithmName | null
   readonly problems: readonly KeyProblem[]
   /** null while there is no key at all. */
@@ -55,8 +62,8 @@ export class KeyRing {
     this.#copy = new LeasedCopy({
       ...deps,
       ask: () => this.#ask(),
-      renewAfter: ({ problems, signers }) =>
-        problems.length === 0 && signers.values().every((signer) => typeof signer !== 'string')
+      renewAfter: ({ problems, signers, authority }) =>
+        problems.length === 0 && [...signers.values(), authority].every((signer) => typeof signer !== 'string')
           ? times.renew
           : Math.min(times.renew, RETRY_SECONDS),
       retrySeconds: Math.min(times.renew, RETRY_SECONDS),
@@ -100,18 +107,41 @@ export class KeyRing {
       (wanted && signers.get(wanted)) ??
       (keys.some(({ publicJwk }) => publicJwk.alg === wanted)
         ? 'not_safe_yet'
-        : (problems.find(({ entry }) => this.#mayMake(entry, wanted))?.reason ?? 'key_mismatch'))
+        : (problems.find(({ use, entry }) => use === 'jwt-svid' && this.#mayMake(entry, wanted))?.reason ??
+          'key_mismatch'))
     if (typeof signer === 'string') throw cannotSign(signer)
     return signer
   }
 
   /**
-   * @returns a signer with a published key, whether or not it is its turn: for what is to show that a key is dead
+   * @returns what signs X.509-SVIDs. If it cannot, nothing takes its place.
+   * @throws Refusal `x509_not_configured`, `keys_unavailable` or `signing_unavailable`
+   */
+  async x509Authority(): Promise<X509Authority> {
+    const { settings, now } = this.#deps
+    if (!settings.sources.some(({ use }) => use === 'x509-svid')) throw new Refusal('x509_not_configured', 'no CA_KEY')
+    const { authority, problems } = await this.#copy.current(settings.times.signingLease)
+    if (authority === null) throw cannotSign(problems.find(({ use }) => use === 'x509-svid')?.reason ?? 'not_safe_yet')
+    if (typeof authority === 'string') throw cannotSign(authority)
+    if (authority.notAfter <= now()) throw cannotSign('key_unusable')
+    return authority
+  }
+
+  /**
+   * @returns the certificates of all authorities that are published, DER
+   * @throws Refusal `keys_unavailable`
+   */
+  async x509Authorities(): Promise<readonly Uint8Array<ArrayBuffer>[]> {
+    return (await this.#copy.current(this.#publishingLease)).authorities
+  }
+
+  /**
+   * @returns a signer with a published key of tokens, whether or not it is its turn: for what is to show that a key is dead
    * @throws Refusal `keys_unavailable` or `signing_unavailable`
    */
   async signerOf(kid: string): Promise<Signer | null> {
     const { keys } = await this.#copy.renew()
-    const key = keys.find(({ publicJwk }) => publicJwk.kid === kid)
+    const key = keys.find(({ use, publicJwk }) => use === 'jwt-svid' && publicJwk.kid === kid)
     if (!key) return null
     const signer = await this.#signer(key)
     if (typeof signer === 'string') throw cannotSign(signer)
@@ -119,7 +149,8 @@ export class KeyRing {
   }
 
   #mayMake(entry: number, alg: AlgorithmName | null): boolean {
-    const own = this.#deps.settings.sources[entry - 1]?.alg ?? null
+    const listed = this.#deps.settings.sources.find((one) => one.use === 'jwt-svid' && one.entry === entry)
+    const own = listed?.reference.alg ?? null
     return alg === null || own === null || own === alg
   }
 
@@ -137,19 +168,24 @@ export class KeyRing {
     return this.#open(reading, askedAt)
   }
 
-  async #open({ keys, defaultAlg, problems }: OurReading, askedAt: number): Promise<Snapshot> {
-    for (const { entry, reason } of problems)
-      this.#deps.log({ event: 'signing_key_failed', variable: 'SIGNING_KEY', entry, reason })
-    const active = keys.filter(({ phase }) => phase === 'active')
+  async #open({ keys, defaultAlg, problems, sequence }: OurReading, askedAt: number): Promise<Snapshot> {
+    for (const { use, entry, reason } of problems)
+      this.#deps.log({ event: 'signing_key_failed', variable: KEY_VARIABLES[use], entry, reason })
+    const active = (use: KeyUse) => keys.filter((key) => key.use === use && key.phase === 'active')
     const signers = await Promise.all(
-      active.map(async (key) => [key.publicJwk.alg, this.#known(key) ?? (await this.#signer(key))] as const),
+      active('jwt-svid').map(
+        async (key) => [key.publicJwk.alg, this.#known(key) ?? (await this.#signer(key))] as const,
+      ),
     )
+    const issuing = active('x509-svid').find(({ publicJwk }) => publicJwk.alg === defaultAlg['x509-svid'])
     return {
       keys,
       signers: new Map(signers),
-      defaultAlg,
+      authority: issuing ? (this.#knownAuthority(issuing) ?? (await this.#authority(issuing))) : null,
+      authorities: keys.flatMap(({ certificate }) => (certificate === null ? [] : Uint8Array.fromBase64(certificate))),
+      defaultAlg: defaultAlg['jwt-svid'],
       problems,
-      published: keys.length === 0 ? null : await this.#publish(keys.map(({ publicJwk }) => publicJwk)),
+      published: keys.some(({ use }) => use === 'jwt-svid') ? await this.#publish(keys, sequence) : null,
       askedAt,
     }
   }
@@ -160,12 +196,27 @@ export class KeyRing {
     return failed === null && typeof signer === 'object' && signer.publicJwk.kid === kid ? signer : null
   }
 
-  async #publish(keys: readonly PublicJwk[]): Promise<PublishedDocuments> {
-    const present = new Set(keys.map(({ alg }) => alg))
+  #knownAuthority({ publicJwk: { kid }, failed }: StoredKey): X509Authority | null {
+    const authority = this.#copy.latest?.authority
+    const isSame = typeof authority === 'object' && authority?.signer.publicJwk.kid === kid
+    return failed === null && isSame ? authority : null
+  }
+
+  async #authority(key: StoredKey): Promise<X509Authority | SigningErrorCode> {
+    const signer = await this.#signer(key)
+    if (typeof signer === 'string') return signer
+    return await openAuthority(Uint8Array.fromBase64(key.certificate ?? ''), signer)
+  }
+
+  async #publish(keys: readonly StoredKey[], sequence: number): Promise<PublishedDocuments> {
+    const { stamp, times } = this.#deps.settings
+    const jwtKeys = keys.filter(({ use }) => use === 'jwt-svid').map(({ publicJwk }) => publicJwk)
+    const present = new Set(jwtKeys.map(({ alg }) => alg))
     const algorithms = (Object.keys(ALGORITHMS) as AlgorithmName[]).filter((alg) => present.has(alg))
     return {
-      discovery: await publicDocument(renderDiscovery(this.#deps.settings.stamp.issuer, algorithms)),
-      jwks: await publicDocument(renderJwks(keys)),
+      discovery: await publicDocument(renderDiscovery(stamp.issuer, algorithms)),
+      jwks: await publicDocument(renderJwks(jwtKeys)),
+      bundle: await publicDocument(renderBundle(keys, sequence, times.refreshHint)),
     }
   }
 

@@ -10,7 +10,7 @@
 
 import { DurableObject } from 'cloudflare:workers'
 import type { AlgorithmName } from '../../keys/algorithms.ts'
-import { formatKeyReference, type KeyReference } from '../../keys/key_reference.ts'
+import type { KeyReference } from '../../keys/key_reference.ts'
 import { announceKmsKey, type KmsAccess } from '../../keys/kms.ts'
 import { type KmsUsage, takeKmsUsage } from '../../keys/kms_client.ts'
 import { createKmsKey, findCreatedKmsKeys, scheduleKmsKeyDeletion } from '../../keys/kms_keys.ts'
@@ -26,13 +26,15 @@ import {
   safeToSignAt,
   waiting,
 } from '../../keys/rotation.ts'
-import { SigningError, type SigningErrorCode } from '../../keys/signer.ts'
+import { type KeyUse, SigningError, type SigningErrorCode } from '../../keys/signer.ts'
 import { wrapPrivateKey } from '../../keys/wrapped.ts'
 import { openWrappingKeys } from '../../keys/wrapping_keys.ts'
-import { type KeySettings, parseKeySettings, type Stamp } from '../key_settings.ts'
-import { rotationTimes } from '../key_times.ts'
+import { type KeySettings, type ListedKey, parseKeySettings, type Stamp } from '../key_settings.ts'
+import { authorityLifetime, rotationTimes } from '../key_times.ts'
+import { TrustDomain } from '../spiffe/id.ts'
+import { selfSignAuthority } from '../spiffe/x509_svid.ts'
 import { type KeptKey, keptSigner, wrapContext } from './kept_signer.ts'
-import { KeyStore, type KmsHour, type KnownKey, type RevokedKey } from './key_store.ts'
+import { KeyStore, type KmsHour, type KnownKey, type RevokedKey, type Trial } from './key_store.ts'
 import { compareStamp } from './stamp.ts'
 
 /** What signing with a published key takes, besides access to its keeper. */
@@ -40,10 +42,13 @@ export interface StoredKey extends KeptKey {
   readonly phase: Exclude<Phase, 'announced'>
   /** Why it may not sign. */
   readonly failed: SigningErrorCode | null
+  /** Of an authority: DER in base64. */
+  readonly certificate: string | null
 }
 
-/** An entry of the operator's list that has no key, or none that may sign. */
+/** An entry of the operator's lists that has no key, or none that may sign. */
 export interface KeyProblem {
+  readonly use: KeyUse
   /** From 1. */
   readonly entry: number
   readonly reason: SigningErrorCode
@@ -60,9 +65,11 @@ export interface OurReading {
   readonly stamp: 'ours'
   /** All that are published, by `kid`. */
   readonly keys: readonly StoredKey[]
-  /** null while nothing signs. */
-  readonly defaultAlg: AlgorithmName | null
+  /** For each use what signs where nobody asks for an algorithm; null while nothing does. */
+  readonly defaultAlg: Readonly<Record<KeyUse, AlgorithmName | null>>
   readonly problems: readonly KeyProblem[]
+  /** Of the bundle that these keys make. */
+  readonly sequence: number
 }
 
 /** A key as an administrator sees it. */
@@ -87,11 +94,20 @@ export interface KeyStatus {
   readonly failed: SigningErrorCode | null
 }
 
+export interface AuthorityStatus extends KeyStatus {
+  /** DER in base64; null before the key has signed it. */
+  readonly certificate: string | null
+}
+
 export interface KeyReport {
   readonly now: number
   readonly signingLeaseSeconds: number
+  /** Of JWT-SVIDs. */
   readonly defaultAlg: AlgorithmName | null
+  /** What signs JWT-SVIDs. */
   readonly keys: readonly KeyStatus[]
+  /** What signs X.509-SVIDs. */
+  readonly authorities: readonly AuthorityStatus[]
   readonly problems: readonly KeyProblem[]
   /** Ids of creations in KMS of which nobody knows whether there is a key: look for the tag `spiffe-edge:creation`. */
   readonly orphans: readonly string[]
@@ -124,6 +140,7 @@ const ORPHAN_RETRY_SECONDS = 3600
 const MAX_ORPHANS = 3
 const CREATION_TAG = 'spiffe-edge:creation'
 const TRUST_DOMAIN_TAG = 'spiffe-edge:trust-domain'
+const USES: readonly KeyUse[] = ['jwt-svid', 'x509-svid']
 
 /** Writes down what was found out, in the operator's order whoever answered first. */
 type Settle = () => void
@@ -173,7 +190,8 @@ export class KeyState extends DurableObject<Env> {
     this.#advance(settings)
     const isNew = this.#tasks(settings).some(({ name }) => name.startsWith('announce ') && !this.#again.has(name))
     const round = this.#work(settings)
-    if (isNew || this.#store.keys().every(({ life }) => life.activeAt === null)) await round
+    const hasSigned = this.#store.keys().some(({ use, life }) => use === 'jwt-svid' && life.activeAt !== null)
+    if (isNew || !hasSigned) await round
     await this.#wake(settings)
     return this.#reading(settings)
   }
@@ -192,36 +210,21 @@ export class KeyState extends DurableObject<Env> {
     if (!settings) return null
     const reading = await this.#read(settings)
     const now = this.now()
-    const times = rotationTimes(settings.times)
+    const keys = this.#store.keys()
     return {
       now,
       signingLeaseSeconds: settings.times.signingLease,
-      defaultAlg: reading.defaultAlg,
-      keys: this.#store.keys().map((known): KeyStatus => {
-        const key = known.life
-        const index = settings.sources.findIndex((source) => formatKeyReference(source) === key.source)
-        const made = settings.sources[index]?.key === null
-        return {
-          kid: key.kid,
-          alg: key.alg,
-          keeper: known.arn !== null ? 'awskms' : known.wrapped !== null ? 'wrapped' : 'local',
-          made,
-          entry: index < 0 ? null : index + 1,
-          phase: key.phase,
-          since: sinceWhen(key),
-          publishedAt: key.publishedAt,
-          safeAt: key.phase === 'published' ? safeToSignAt(key, times) : null,
-          dueAt: key.phase === 'active' && made ? replacedAt(key, times) : null,
-          goneAt: key.phase === 'retiring' ? (key.retiringAt ?? now) + times.publishAfter : null,
-          failed: failureOf(known),
-        }
-      }),
+      defaultAlg: reading.defaultAlg['jwt-svid'],
+      keys: keys.filter(({ use }) => use === 'jwt-svid').map((key) => statusOf(key, settings, now)),
+      authorities: keys
+        .filter(({ use }) => use === 'x509-svid')
+        .map((key) => ({ ...statusOf(key, settings, now), certificate: key.certificate })),
       problems: reading.problems,
       orphans: this.#store
         .creations()
         .filter(({ orphaned }) => orphaned)
         .map(({ id }) => id),
-      revoked: this.#store.revoked().map(({ kid, revokedAt }) => ({ kid, revokedAt })),
+      revoked: this.#store.revoked().map(({ kid, use, revokedAt }) => ({ kid, use, revokedAt })),
       kms: settings.kms && { hours: this.#store.kmsHours(now) },
     }
   }
@@ -231,18 +234,18 @@ export class KeyState extends DurableObject<Env> {
    *
    * @param alg null for the default one
    */
-  async rotate(stamp: Stamp, alg: AlgorithmName | null): Promise<RotateOutcome> {
+  async rotate(stamp: Stamp, use: KeyUse, alg: AlgorithmName | null): Promise<RotateOutcome> {
     const { settings } = this.#admit(stamp)
     if (!settings) return { outcome: 'no_successor' }
-    await this.#read(settings)
-    const keys = this.#lives()
-    const wanted = alg ?? defaultAlgorithm(keys, this.#sources(settings))
+    const { defaultAlg } = await this.#read(settings)
+    const keys = this.#lives(use)
+    const wanted = alg ?? defaultAlg[use]
     const current = keys.find((key) => key.alg === wanted && key.phase === 'active')
     const next = current && waiting(current.source, keys)
-    if (!next || !settings.sources.some((source) => source.key === null && formatKeyReference(source) === next.source))
+    if (!next || !settings.sources.some(({ reference, source }) => reference.key === null && source === next.source))
       return { outcome: 'no_successor' }
     const now = this.now()
-    const safeAt = safeToSignAt(next, rotationTimes(settings.times)) ?? now
+    const safeAt = safeToSignAt(next, rotationTimes(settings.times, use)) ?? now
     if (safeAt > now) return { outcome: 'not_safe_yet', safeAt }
     this.#store.replaceAt(current.kid, now)
     this.#advance(settings)
@@ -255,7 +258,7 @@ export class KeyState extends DurableObject<Env> {
   }
 
   /**
-   * Takes a key out of the JWKS at once and for ever. Where it signed, its successor does from now on, without waiting.
+   * Takes a key out of what is published at once and for ever. Where it signed, its successor does from now on, without waiting.
    *
    * @returns null where there is no such key, and never was
    */
@@ -271,8 +274,8 @@ export class KeyState extends DurableObject<Env> {
     }
     const revoked = this.#store.revoked().find((one) => one.kid === kid)
     if (!revoked) return null
-    const { revokedAt } = revoked
-    return { kid, revokedAt, signingStopsAt: revokedAt + settings.times.signingLease }
+    const { use, revokedAt } = revoked
+    return { kid, use, revokedAt, signingStopsAt: revokedAt + settings.times.signingLease }
   }
 
   /**
@@ -299,11 +302,9 @@ export class KeyState extends DurableObject<Env> {
 
   /** A key takes over only if it has just been seen to sign: it may have waited for weeks. */
   #plan(settings: KeySettings): Advanced & { readonly unproven: readonly string[] } {
-    const emergencies = new Set(this.#store.revoked().map(({ alg }) => alg))
-    const [times, now] = [rotationTimes(settings.times), this.now()]
-    const planned = (lives: readonly RotatingKey[]) => advance(lives, this.#sources(settings), times, now, emergencies)
+    const now = this.now()
     const keys = this.#store.keys()
-    const hopeful = planned(keys.map(({ life }) => life))
+    const hopeful = this.#planned(keys, settings)
     const nextUp = new Set(hopeful.keys.filter(({ phase }) => phase === 'active').map(({ kid }) => kid))
     const stale = keys.filter(
       ({ life, arn, wrapped, provenAt }) =>
@@ -314,13 +315,39 @@ export class KeyState extends DurableObject<Env> {
     )
     if (stale.length === 0) return { ...hopeful, unproven: [] }
     const unproven = stale.map(({ life }) => life.kid)
-    const lives = keys.map(({ life }) => (unproven.includes(life.kid) ? { ...life, fit: false } : life))
+    const doubtful = keys.map((key) =>
+      unproven.includes(key.life.kid) ? { ...key, life: { ...key.life, fit: false } } : key,
+    )
     // Whether another one has to be made is seen when these have been tried.
-    return { ...planned(lives), wanted: [], unproven }
+    return { ...this.#planned(doubtful, settings), wanted: [], unproven }
   }
 
-  #lives(): RotatingKey[] {
-    return this.#store.keys().map(({ life }) => life)
+  /** What time brings to the keys of each use, which have nothing to do with each other. */
+  #planned(keys: readonly KnownKey[], settings: KeySettings): Advanced {
+    const now = this.now()
+    const revoked = this.#store.revoked()
+    const plans = USES.map((use) => {
+      const sources = this.#sources(settings, use)
+      const lives = keys.filter((key) => key.use === use).map(({ life }) => life)
+      const emergencies = new Set(revoked.filter((key) => key.use === use).map(({ alg }) => alg))
+      // Tokens are always signed with something. Certificates are not: then what has signed them needs no successor.
+      const left = sources.length === 0 && use === 'x509-svid' ? lives.map((life) => ended(life, now)) : lives
+      return advance(left, sources, rotationTimes(settings.times, use), now, emergencies)
+    })
+    const wakeTimes = plans.flatMap(({ wakeAt }) => wakeAt ?? [])
+    return {
+      keys: plans.flatMap((plan) => plan.keys),
+      gone: plans.flatMap(({ gone }) => gone),
+      wanted: plans.flatMap(({ wanted }) => wanted),
+      wakeAt: wakeTimes.length > 0 ? Math.min(...wakeTimes) : null,
+    }
+  }
+
+  #lives(use: KeyUse): RotatingKey[] {
+    return this.#store
+      .keys()
+      .filter((key) => key.use === use)
+      .map(({ life }) => life)
   }
 
   /** Calls what is to be called, until there is nothing more. Never rejects. One at a time, shared by all who ask. */
@@ -362,16 +389,16 @@ export class KeyState extends DurableObject<Env> {
     const wanted = new Set(plan.wanted)
     const tasks = new Map<string, Task['run']>()
     const call = (name: string, run: () => Promise<void>) => tasks.set(name, () => run().then(() => null))
-    for (const reference of settings.sources) {
-      const source = formatKeyReference(reference)
+    for (const listed of settings.sources) {
+      const { reference, source } = listed
       const key = keys.find(({ life }) => life.source === source)
-      if (reference.key !== null && !key) tasks.set(`announce ${source}`, () => this.#announce(reference, settings))
+      if (reference.key !== null && !key) tasks.set(`announce ${source}`, () => this.#announce(listed, settings))
       const unsettled = creations.filter((creation) => creation.source === source)
       const mayMake = unsettled.length < MAX_ORPHANS && unsettled.every(({ orphaned }) => orphaned)
       if (reference.key === null && wanted.has(source) && mayMake)
-        call(`make ${source}`, () => this.#make(reference, settings))
+        call(`make ${source}`, () => this.#make(listed, settings))
       if (key && reference.keeper === 'awskms' && reference.key !== null)
-        call(`compare ${source}`, () => this.#compare(key.publicJwk.kid, reference, settings))
+        call(`compare ${source}`, () => this.#compare(key.publicJwk.kid, listed, settings))
     }
     for (const key of keys) {
       const task = `prove ${key.publicJwk.kid}`
@@ -392,42 +419,38 @@ export class KeyState extends DurableObject<Env> {
     })
   }
 
-  async #announce(reference: KeyReference, settings: KeySettings): Promise<Settle> {
-    const announced = await this.#ask(reference, settings)
-    const failure = announced instanceof SigningError ? announced.code : await this.#tryOut(announced, settings)
-    return () => this.#settle(formatKeyReference(reference), announced, failure, settings)
+  async #announce(listed: ListedKey, settings: KeySettings): Promise<Settle> {
+    const announced = await this.#ask(listed, settings)
+    if (announced instanceof SigningError) return () => void this.#failures.set(listed.source, announced.code)
+    const trial = await this.#tryOut(announced, listed.source, settings)
+    return () => this.#settle(listed.source, announced, trial, settings)
   }
 
-  #settle(
-    source: string,
-    announced: KeptKey | SigningError,
-    failure: SigningErrorCode | null,
-    settings: KeySettings,
-  ): void {
-    if (announced instanceof SigningError) return void this.#failures.set(source, announced.code)
+  #settle(source: string, announced: KeptKey, trial: Trial, settings: KeySettings): void {
     const { kid, alg } = announced.publicJwk
     if (this.#store.revoked().some((one) => one.kid === kid)) return void this.#failures.set(source, 'revoked')
     const known = this.#store.key(kid)
     if (known) {
-      const isListed = settings.sources.some((one) => formatKeyReference(one) === known.life.source)
-      // A key that comes back under another name is still the same key, with the one algorithm that it was announced with.
-      if (isListed || known.publicJwk.alg !== alg) return void this.#failures.set(source, 'key_mismatch')
+      const isListed = settings.sources.some((one) => one.source === known.life.source)
+      // A key that comes back under another name is still the same key, for the one use and algorithm that it was announced for.
+      if (isListed || known.use !== announced.use || known.publicJwk.alg !== alg)
+        return void this.#failures.set(source, 'key_mismatch')
       this.#store.rename(kid, source)
-    } else this.#store.pin(source, announced, failure, this.now())
+    } else this.#store.pin(source, announced, trial, this.now())
     this.#failures.delete(source)
     this.#again.set(`compare ${source}`, this.now() + COMPARE_SECONDS)
-    this.#provenFor(kid, failure)
+    this.#provenFor(kid, trial.failure)
   }
 
   /** Makes the next key of a source that we make keys for. */
-  async #make(reference: KeyReference, settings: KeySettings): Promise<void> {
-    const source = formatKeyReference(reference)
+  async #make(listed: ListedKey, settings: KeySettings): Promise<void> {
+    const { reference, source } = listed
     if (reference.keeper === 'wrapped') {
-      const announced = await this.#ask(reference, settings)
+      const announced = await this.#ask(listed, settings)
       if (announced instanceof SigningError) return void this.#failures.set(source, announced.code)
-      const failure = await this.#tryOut(announced, settings)
-      this.#store.pin(source, announced, failure, this.now())
-      this.#provenFor(announced.publicJwk.kid, failure)
+      const trial = await this.#tryOut(announced, source, settings)
+      this.#store.pin(source, announced, trial, this.now())
+      this.#provenFor(announced.publicJwk.kid, trial.failure)
       this.#failures.delete(source)
       return
     }
@@ -476,16 +499,16 @@ export class KeyState extends DurableObject<Env> {
   /** Takes over a key that KMS has created. */
   async #adopt(id: string, settings: KeySettings): Promise<void> {
     const creation = this.#store.creation(id)
-    const reference = settings.sources.find((source) => formatKeyReference(source) === creation?.source)
+    const listed = settings.sources.find((one) => one.source === creation?.source)
     if (creation?.arn == null || !settings.kms) return
-    if (!reference) return this.#store.dropCreation(creation)
+    if (!listed) return this.#store.dropCreation(creation)
     const { arn, source } = creation
     try {
-      const { publicJwk } = await announceKmsKey(settings.kms, arn, reference.alg)
-      const key = { publicJwk, arn, wrapped: null, privateJwk: null }
-      const failure = await this.#tryOut(key, settings)
-      this.#store.endCreation(creation, key, failure, this.now())
-      this.#provenFor(publicJwk.kid, failure)
+      const { publicJwk } = await announceKmsKey(settings.kms, arn, listed.reference.alg)
+      const key = { use: listed.use, publicJwk, arn, wrapped: null, privateJwk: null }
+      const trial = await this.#tryOut(key, source, settings)
+      this.#store.endCreation(creation, key, trial, this.now())
+      this.#provenFor(publicJwk.kid, trial.failure)
       this.#failures.delete(source)
     } catch (error) {
       if (!(error instanceof SigningError)) throw error
@@ -500,11 +523,11 @@ export class KeyState extends DurableObject<Env> {
 
   async #prove(key: KnownKey, settings: KeySettings): Promise<void> {
     const { kid } = key.publicJwk
-    const failure = await this.#tryOut(key, settings)
+    const trial = await this.#tryOut(key, key.life.source, settings)
     // A keeper that does not answer says nothing against a key that has signed.
-    const isSilent = failure === 'unavailable' || failure === 'throttled'
-    if (!isSilent || key.provenAt === null) this.#store.setProven(kid, failure, this.now())
-    this.#provenFor(kid, failure)
+    const isSilent = trial.failure === 'unavailable' || trial.failure === 'throttled'
+    if (!isSilent || key.provenAt === null) this.#store.setProven(kid, trial, this.now())
+    this.#provenFor(kid, trial.failure)
   }
 
   /** A key that has signed is not asked again at once. */
@@ -516,8 +539,8 @@ export class KeyState extends DurableObject<Env> {
    * Asks whether a name still stands for the key that was pinned under it. It does not if an alias was moved: the pinned
    * key could go on signing, but it is not the one that the operator means any more.
    */
-  async #compare(kid: string, reference: KeyReference, settings: KeySettings): Promise<void> {
-    const answer = await this.#ask(reference, settings)
+  async #compare(kid: string, listed: ListedKey, settings: KeySettings): Promise<void> {
+    const answer = await this.#ask(listed, settings)
     const key = this.#store.key(kid)
     if (!key) return
     // A keeper that does not answer says nothing against a key. Whether it can sign, signing will show.
@@ -537,8 +560,8 @@ export class KeyState extends DurableObject<Env> {
     }
   }
 
-  async #ask(reference: KeyReference, { kms, wrapping, stamp }: KeySettings): Promise<KeptKey | SigningError> {
-    const nowhere = { arn: null, wrapped: null, privateJwk: null }
+  async #ask({ use, reference }: ListedKey, { kms, wrapping, stamp }: KeySettings): Promise<KeptKey | SigningError> {
+    const nowhere = { use, arn: null, wrapped: null, privateJwk: null }
     try {
       if (reference.keeper === 'awskms') {
         if (!kms || reference.key === null) throw new SigningError('denied')
@@ -548,7 +571,7 @@ export class KeyState extends DurableObject<Env> {
       if (reference.keeper === 'local') return { ...nowhere, publicJwk, privateJwk }
       const [wrappingKey] = await openWrappingKeys(wrapping, kms)
       if (!wrappingKey) throw new SigningError('denied')
-      const wrapped = await wrapPrivateKey(privateJwk, wrapContext(stamp, publicJwk.kid), wrappingKey)
+      const wrapped = await wrapPrivateKey(privateJwk, wrapContext(stamp, use, publicJwk.kid), wrappingKey)
       return { ...nowhere, publicJwk, wrapped }
     } catch (error) {
       if (error instanceof SigningError) return error
@@ -556,49 +579,69 @@ export class KeyState extends DurableObject<Env> {
     }
   }
 
-  /** @returns null if a key makes a signature that is right. What can't sign must never take the place of what can. */
-  async #tryOut(key: KeptKey, settings: KeySettings): Promise<SigningErrorCode | null> {
+  /**
+   * Sees whether a key makes a signature that is right: what can't sign must never take the place of what can. The first
+   * thing that an authority signs is its own certificate.
+   */
+  async #tryOut(key: KeptKey & { certificate?: string | null }, source: string, settings: KeySettings): Promise<Trial> {
     try {
       // Signers check their own signatures, or have done so when they were made.
-      await (await keptSigner(key, settings)).sign(crypto.getRandomValues(new Uint8Array(32)))
-      return null
+      const signer = await keptSigner(key, settings)
+      if (key.use === 'x509-svid' && !key.certificate) {
+        const made = settings.sources.some((one) => one.source === source && one.reference.key === null)
+        const certificate = await selfSignAuthority(signer, {
+          trustDomain: TrustDomain.parse(settings.stamp.trustDomain),
+          notBefore: this.now() - settings.times.skew,
+          notAfter: this.now() + authorityLifetime(settings.times, made),
+        })
+        return { failure: null, certificate: certificate.toBase64() }
+      }
+      await signer.sign(crypto.getRandomValues(new Uint8Array(32)))
+      return { failure: null, certificate: null }
     } catch (error) {
-      if (error instanceof SigningError) return error.code
+      if (error instanceof SigningError) return { failure: error.code, certificate: null }
       throw error
     }
   }
 
   #reading(settings: KeySettings): OurReading {
     const keys = this.#store.keys()
-    const sources = this.#sources(settings)
-    const problems = sources.flatMap(({ name }, index): KeyProblem[] => {
-      const own = keys.filter(({ life }) => life.source === name)
+    const problems = settings.sources.flatMap(({ use, entry, source }): KeyProblem[] => {
+      const own = keys.filter(({ life }) => life.source === source)
       const failed =
-        this.#failures.get(name) ??
+        this.#failures.get(source) ??
         (own.length === 0 ? 'unavailable' : own.map(failureOf).find((code) => code !== null))
-      return failed ? [{ entry: index + 1, reason: failed }] : []
+      return failed ? [{ use, entry, reason: failed }] : []
     })
-    return {
-      stamp: 'ours',
-      keys: keys.flatMap(({ publicJwk, arn, wrapped, privateJwk, life: { phase }, mismatched }): StoredKey[] =>
+    const published = keys.flatMap(
+      ({ use, publicJwk, arn, wrapped, privateJwk, life: { phase }, mismatched, certificate }): StoredKey[] =>
         phase === 'announced'
           ? []
-          : [{ publicJwk, arn, wrapped, privateJwk, phase, failed: mismatched ? 'key_mismatch' : null }],
-      ),
-      defaultAlg: defaultAlgorithm(
-        keys.map(({ life }) => life),
-        sources,
-      ),
+          : [
+              {
+                ...{ use, publicJwk, arn, wrapped, privateJwk, phase, certificate },
+                failed: mismatched ? 'key_mismatch' : null,
+              },
+            ],
+    )
+    const defaultOf = (use: KeyUse) => defaultAlgorithm(this.#lives(use), this.#sources(settings, use))
+    return {
+      stamp: 'ours',
+      keys: published,
+      defaultAlg: { 'jwt-svid': defaultOf('jwt-svid'), 'x509-svid': defaultOf('x509-svid') },
       problems,
+      // A key is for one use, and has one certificate at most: its name says all that the bundle says of it.
+      sequence: this.#store.bundleSequence(published.map(({ publicJwk }) => publicJwk.kid).join(' '), this.now()),
     }
   }
 
-  #sources({ sources }: KeySettings): Source[] {
+  #sources({ sources }: KeySettings, use: KeyUse): Source[] {
     const revoked = new Set(this.#store.revoked().map(({ source }) => source))
-    return sources.map((reference) => {
-      const name = formatKeyReference(reference)
-      return { name, made: reference.key === null, alg: reference.alg, revoked: revoked.has(name) }
-    })
+    return sources.flatMap(({ use: own, reference, source }) =>
+      own === use
+        ? [{ name: source, made: reference.key === null, alg: reference.alg, revoked: revoked.has(source) }]
+        : [],
+    )
   }
 
   /** Comes back by itself when there is something to do, whether or not anybody asks. */
@@ -625,6 +668,31 @@ export class KeyState extends DurableObject<Env> {
       if (set !== null) await storage.deleteAlarm()
     } else if (set !== seconds * 1000) await storage.setAlarm(seconds * 1000)
   }
+}
+
+function statusOf(known: KnownKey, { sources, times: all }: KeySettings, now: number): KeyStatus {
+  const { use, life: key } = known
+  const listed = sources.find(({ source }) => source === key.source)
+  const made = listed?.reference.key === null
+  const times = rotationTimes(all, use)
+  return {
+    kid: key.kid,
+    alg: key.alg,
+    keeper: known.arn !== null ? 'awskms' : known.wrapped !== null ? 'wrapped' : 'local',
+    made,
+    entry: listed?.entry ?? null,
+    phase: key.phase,
+    since: sinceWhen(key),
+    publishedAt: key.publishedAt,
+    safeAt: key.phase === 'published' ? safeToSignAt(key, times) : null,
+    dueAt: key.phase === 'active' && made ? replacedAt(key, times) : null,
+    goneAt: key.phase === 'retiring' ? (key.retiringAt ?? now) + times.publishAfter : null,
+    failed: failureOf(known),
+  }
+}
+
+function ended(life: RotatingKey, now: number): RotatingKey {
+  return life.phase === 'active' ? { ...life, phase: 'retiring', retiringAt: now, replaceAt: null } : life
 }
 
 function failureOf({ mismatched, failure }: KnownKey): SigningErrorCode | null {

@@ -3,7 +3,7 @@
 import type { AlgorithmName } from '../../keys/algorithms.ts'
 import type { KmsUsage } from '../../keys/kms_client.ts'
 import type { Phase, RotatingKey } from '../../keys/rotation.ts'
-import type { PublicJwk, SigningErrorCode } from '../../keys/signer.ts'
+import type { KeyUse, PublicJwk, SigningErrorCode } from '../../keys/signer.ts'
 import type { KeptKey } from './kept_signer.ts'
 
 /** A key that there is. */
@@ -16,6 +16,8 @@ export interface KnownKey extends KeptKey {
   readonly mismatched: boolean
   /** Where it comes from, and where it stands. */
   readonly life: RotatingKey
+  /** What verifiers know an authority by: DER in base64. null until its key has signed it, and for ever for other uses. */
+  readonly certificate: string | null
 }
 
 /** A key that KMS has been asked to create, and whose creation is not over. */
@@ -33,6 +35,7 @@ export interface Creation {
 
 export interface RevokedKey {
   readonly kid: string
+  readonly use: KeyUse
   /** Seconds since the epoch. */
   readonly revokedAt: number
 }
@@ -54,6 +57,7 @@ const KMS_HOURS = 24
 
 interface Row extends Record<string, SqlStorageValue> {
   kid: string
+  use: KeyUse
   source: string
   public_jwk: string
   arn: string | null
@@ -68,6 +72,15 @@ interface Row extends Record<string, SqlStorageValue> {
   proven_at: number | null
   failure: SigningErrorCode | null
   mismatched: number
+  certificate: string | null
+}
+
+/** How a key that was tried has done. */
+export interface Trial {
+  /** Why it could not sign; null if it has, at this moment. */
+  readonly failure: SigningErrorCode | null
+  /** DER in base64, where it has signed one for itself. */
+  readonly certificate: string | null
 }
 
 export class KeyStore {
@@ -80,7 +93,8 @@ export class KeyStore {
     // All times are seconds since the epoch.
     this.#sql.exec(`
       create table if not exists signing_keys (
-        kid          text primary key,
+        kid          text primary key,         -- so no key is for two uses
+        use          text not null default 'jwt-svid',
         alg          text not null,
         source       text not null,
         public_jwk   text not null,
@@ -95,9 +109,9 @@ export class KeyStore {
         replace_at   integer,
         proven_at    integer,
         failure      text,
-        mismatched   integer not null default 0
+        mismatched   integer not null default 0,
+        certificate  text
       );
-      create unique index if not exists one_active on signing_keys (alg) where phase = 'active';
       create table if not exists creations (
         id       text primary key,
         source   text not null,
@@ -109,6 +123,7 @@ export class KeyStore {
       create table if not exists disposals (arn text primary key);
       create table if not exists revoked_keys (
         kid        text primary key,
+        use        text not null default 'jwt-svid',
         alg        text not null,
         source     text not null,
         revoked_at integer not null
@@ -120,7 +135,26 @@ export class KeyStore {
         failed       integer not null,
         milliseconds integer not null,
         slowest      integer not null
+      );
+      create table if not exists bundle (
+        id       integer primary key check (id = 1),
+        sequence integer not null,
+        content  text not null
       );`)
+    this.#migrate()
+  }
+
+  /** What was stored before there were authorities has keys for JWT-SVIDs only. */
+  #migrate(): void {
+    const columns = (table: string) =>
+      this.#sql.exec<{ name: string }>(`select name from pragma_table_info('${table}')`).toArray()
+    if (!columns('signing_keys').some(({ name }) => name === 'use'))
+      this.#sql.exec(`
+        alter table signing_keys add column use text not null default 'jwt-svid';
+        alter table signing_keys add column certificate text;
+        alter table revoked_keys add column use text not null default 'jwt-svid';
+        drop index one_active;`)
+    this.#sql.exec("create unique index if not exists one_active on signing_keys (use, alg) where phase = 'active'")
   }
 
   /** By `kid`, so that the same keys always make the same document (D3). */
@@ -133,22 +167,19 @@ export class KeyStore {
     return row ? knownKey(row) : null
   }
 
-  /**
-   * Remembers a key, unless it is known.
-   *
-   * @param failure why it could not sign; null if it has
-   */
+  /** Remembers a key, unless it is known. */
   pin(
     source: string,
-    { publicJwk, arn, wrapped, privateJwk }: KeptKey,
-    failure: SigningErrorCode | null,
+    { use, publicJwk, arn, wrapped, privateJwk }: KeptKey,
+    { failure, certificate }: Trial,
     now: number,
   ): void {
     this.#sql.exec(
-      `insert into signing_keys (kid, alg, source, public_jwk, arn, wrapped, private_jwk, phase, announced_at, proven_at,
-                                 failure)
-       values (?, ?, ?, ?, ?, ?, ?, 'announced', ?, ?, ?) on conflict do nothing`,
+      `insert into signing_keys (kid, use, alg, source, public_jwk, arn, wrapped, private_jwk, phase, announced_at,
+                                 proven_at, failure, certificate)
+       values (?, ?, ?, ?, ?, ?, ?, ?, 'announced', ?, ?, ?, ?) on conflict do nothing`,
       publicJwk.kid,
+      use,
       publicJwk.alg,
       source,
       JSON.stringify(publicJwk),
@@ -158,6 +189,7 @@ export class KeyStore {
       now,
       failure === null ? now : null,
       failure,
+      certificate,
     )
   }
 
@@ -166,11 +198,15 @@ export class KeyStore {
     this.#sql.exec('update signing_keys set source = ?, mismatched = 0 where kid = ?', source, kid)
   }
 
-  /** @param failure why it could not sign; null if it has, at this moment */
-  setProven(kid: string, failure: SigningErrorCode | null, now: number): void {
-    if (failure === null)
-      this.#sql.exec('update signing_keys set proven_at = ?, failure = null where kid = ?', now, kid)
-    else this.#sql.exec('update signing_keys set failure = ? where kid = ?', failure, kid)
+  setProven(kid: string, { failure, certificate }: Trial, now: number): void {
+    if (failure !== null) this.#sql.exec('update signing_keys set failure = ? where kid = ?', failure, kid)
+    else
+      this.#sql.exec(
+        'update signing_keys set proven_at = ?, failure = null, certificate = coalesce(certificate, ?) where kid = ?',
+        now,
+        certificate,
+        kid,
+      )
   }
 
   setMismatched(kid: string, mismatched: boolean): void {
@@ -189,7 +225,7 @@ export class KeyStore {
   advance(lives: readonly RotatingKey[], gone: readonly string[]): void {
     this.#storage.transactionSync(() => {
       for (const kid of gone) this.#forget(kid)
-      // What stops signing goes first: of each algorithm one key is active at any moment.
+      // What stops signing goes first: for each use and algorithm one key is active at any moment.
       for (const life of lives.toSorted((a, b) => Number(a.phase === 'active') - Number(b.phase === 'active')))
         this.#sql.exec(
           `update signing_keys set phase = ?, published_at = ?, active_at = ?, retiring_at = ?, replace_at = ?
@@ -205,9 +241,16 @@ export class KeyStore {
   }
 
   /** Takes a key away, and remembers that it must never come back. */
-  revoke({ life: { kid, alg, source } }: KnownKey, now: number): void {
+  revoke({ use, life: { kid, alg, source } }: KnownKey, now: number): void {
     this.#storage.transactionSync(() => {
-      this.#sql.exec('insert into revoked_keys values (?, ?, ?, ?)', kid, alg, source, now)
+      this.#sql.exec(
+        'insert into revoked_keys (kid, use, alg, source, revoked_at) values (?, ?, ?, ?, ?)',
+        kid,
+        use,
+        alg,
+        source,
+        now,
+      )
       this.#forget(kid)
     })
   }
@@ -215,7 +258,7 @@ export class KeyStore {
   /** Newest first. */
   revoked(): (RevokedKey & { readonly alg: AlgorithmName; readonly source: string })[] {
     return this.#sql
-      .exec<{ kid: string; alg: AlgorithmName; source: string; revoked_at: number }>(
+      .exec<{ kid: string; use: KeyUse; alg: AlgorithmName; source: string; revoked_at: number }>(
         'select * from revoked_keys order by revoked_at desc, kid',
       )
       .toArray()
@@ -254,9 +297,9 @@ export class KeyStore {
   }
 
   /** The creation is over, and what it has made is one of our keys. */
-  endCreation({ id, source }: Creation, key: KeptKey, failure: SigningErrorCode | null, now: number): void {
+  endCreation({ id, source }: Creation, key: KeptKey, trial: Trial, now: number): void {
     this.#storage.transactionSync(() => {
-      this.pin(source, key, failure, now)
+      this.pin(source, key, trial, now)
       this.#sql.exec('delete from creations where id = ?', id)
     })
   }
@@ -279,6 +322,25 @@ export class KeyStore {
 
   disposed(arn: string): void {
     this.#sql.exec('delete from disposals where arn = ?', arn)
+  }
+
+  /**
+   * The number of what the bundle holds now: another one for each content, and never a lower one. From a storage that is
+   * older than what readers have seen the time takes it further (T-20).
+   *
+   * @param content equal texts are equal content
+   * @see [SPIFFE bundle §4.1.1](https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE_Trust_Domain_and_Bundle.md#411-sequence-number)
+   */
+  bundleSequence(content: string, now: number): number {
+    return this.#storage.transactionSync(() => {
+      const [last] = this.#sql
+        .exec<{ sequence: number; content: string }>('select sequence, content from bundle')
+        .toArray()
+      if (last?.content === content) return last.sequence
+      const sequence = Math.max((last?.sequence ?? 0) + 1, now)
+      this.#sql.exec('insert or replace into bundle values (1, ?, ?)', sequence, content)
+      return sequence
+    })
   }
 
   count({ calls, throttled, failed, milliseconds, slowestMilliseconds }: KmsUsage, now: number): void {
@@ -334,6 +396,7 @@ function knownKey(row: Row): KnownKey {
   const publicJwk = JSON.parse(row.public_jwk) as PublicJwk
   const mismatched = row.mismatched === 1
   return {
+    use: row.use,
     publicJwk,
     arn: row.arn,
     wrapped: row.wrapped,
@@ -341,6 +404,7 @@ function knownKey(row: Row): KnownKey {
     provenAt: row.proven_at,
     failure: row.failure,
     mismatched,
+    certificate: row.certificate,
     life: {
       kid: row.kid,
       alg: publicJwk.alg,

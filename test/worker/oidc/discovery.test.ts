@@ -32,6 +32,7 @@ describe('the discovery document', () => {
     expect(PATHS).toEqual({
       discovery: '/.well-known/openid-configuration',
       jwks: '/keys',
+      bundle: '/bundle',
       token: '/token',
       structuredAuth: '/structured-auth.yaml',
       nodeAttestation: '/attest/k8s_psat',

@@ -95,6 +95,7 @@ describe('GET /admin/v1/keys', () => {
       signingLeaseSeconds: 240,
       defaultAlg: 'ES256',
       keys: expect.any(Array),
+      authorities: [],
       problems: [],
       orphans: [],
       revoked: [],
@@ -131,13 +132,13 @@ describe('POST /admin/v1/keys/rotate', () => {
     const early = await post('/admin/v1/keys/rotate', { alg: null })
     expect([early.status, await early.json()]).toEqual([409, { error: 'not_safe_yet', safeAt: next?.safeAt }])
     expect(events('keys_rotated')).toEqual([])
-    await issuer.keys.pass(4000)
+    await issuer.keys.pass(4300)
     const done = await post('/admin/v1/keys/rotate', { alg: 'ES256' })
     expect([done.status, ((await done.json()) as Report).keys.find(({ phase }) => phase === 'active')?.kid]).toEqual([
       200,
       next?.kid,
     ])
-    expect(events('keys_rotated')).toEqual([{ event: 'keys_rotated', admin: 'alice', alg: 'ES256' }])
+    expect(events('keys_rotated')).toEqual([{ event: 'keys_rotated', admin: 'alice', use: 'jwt-svid', alg: 'ES256' }])
     const token = await east.token({ now: issuer.clock.now() })
     const { access_token } = (await (await issuer.exchange(token)).json()) as { access_token: string }
     expect((await issuer.read(access_token)).header.kid).toBe(next?.kid)
@@ -174,6 +175,7 @@ describe('POST /admin/v1/keys/revoke', () => {
       200,
       {
         kid,
+        use: 'jwt-svid',
         revokedAt: now,
         signingStopsAt: now + 240,
         jwks: { sha256: await sha256(await issuer.publishedJwks()) },

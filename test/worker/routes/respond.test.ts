@@ -69,6 +69,7 @@ const WIRE: Readonly<Record<RefusalReason, readonly [status: number, error: stri
 
   policy_unavailable: [503, 'temporarily_unavailable'],
   keys_unavailable: [503, 'temporarily_unavailable'],
+  x509_not_configured: [403, 'access_denied'],
   signing_unavailable: [503, 'temporarily_unavailable'],
   not_configured: [503, 'temporarily_unavailable'],
   internal: [500, 'server_error'],

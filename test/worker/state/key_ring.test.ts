@@ -117,7 +117,7 @@ describe('what is published', () => {
       return publishedKids(keys)
     }
     await renewed(0)
-    expect(await renewed(3990)).toContain(old)
+    expect(await renewed(4260)).toContain(old)
     expect(await kidOf(keys)).not.toBe(old)
     expect(await renewed(3899)).toContain(old)
     expect(await renewed(1)).toEqual([await kidOf(keys)])
@@ -158,7 +158,7 @@ describe('who signs', () => {
       })
     }, 15_000)
     expect(await publishedKids(keys)).toHaveLength(2)
-    await shared.pass(3990)
+    await shared.pass(4260)
     await keys.renew()
     expect((await keys.signer('RS256')).publicJwk.alg).toBe('RS256')
   })
@@ -168,9 +168,10 @@ describe('who signs', () => {
     const key = { publicJwk: one.publicJwk, privateJwk: other.privateJwk, arn: null, wrapped: null } as const
     const reading: KeyReading = {
       stamp: 'ours',
-      keys: [{ ...key, phase: 'active', failed: null }],
-      defaultAlg: 'ES256',
+      keys: [{ ...key, use: 'jwt-svid', phase: 'active', failed: null, certificate: null }],
+      defaultAlg: { 'jwt-svid': 'ES256', 'x509-svid': null },
       problems: [],
+      sequence: 1,
     }
     const keys = ring(world(['local:a']), { read: async () => reading } as unknown as State)
     expect(await refusal(keys.signer(null))).toMatchObject({ reason: 'signing_unavailable', detail: 'key_mismatch' })
@@ -445,7 +446,7 @@ describe('T-17: what an isolate knows of its keys is a lease', () => {
     const kid = await kidOf(old)
     shared.deploy('local:b')
     await vi.waitFor(async () => expect((await shared.read()).keys).toHaveLength(2), 15_000)
-    await shared.pass(3989)
+    await shared.pass(4259)
     await old.renew()
     cutOff.down = true
     await shared.pass(1)

@@ -10,7 +10,7 @@ import { NOW } from '../../support/clock.ts'
 import { KmsStub, kmsError, type Trouble, troubles } from '../../support/kms_stub.ts'
 import { KeyWorld, STAMP } from '../key_world.ts'
 
-const { replaceAfter, publishBefore, publishAfter } = rotationTimes(KEY_TIMES)
+const { replaceAfter, publishBefore, publishAfter } = rotationTimes(KEY_TIMES, 'jwt-svid')
 const SECRET: WrappingReference = { keeper: 'secret', secret: `${'A'.repeat(42)}E` }
 
 const published = ({ keys }: OurReading): string[] => keys.map(({ publicJwk }) => publicJwk.kid)
@@ -42,7 +42,7 @@ afterEach(() => {
 
 test('T-17: the times follow from one another', () => {
   expect(publishingLease(KEY_TIMES)).toBe(3900)
-  expect({ publishBefore, publishAfter }).toEqual({ publishBefore: 3990, publishAfter: 3900 })
+  expect({ publishBefore, publishAfter }).toEqual({ publishBefore: 4260, publishAfter: 3900 })
   // FE-10: three to five times the refresh hint of a bundle, which is 300 s.
   expect(publishBefore).toBeGreaterThan(5 * 300)
 })
@@ -55,16 +55,19 @@ describe('a listed local key', () => {
       stamp: 'ours',
       keys: [
         {
+          use: 'jwt-svid',
           publicJwk: expect.objectContaining({ kty: 'EC', use: 'sig', alg: 'ES256' }),
           arn: null,
           wrapped: null,
           privateJwk: expect.objectContaining({ kty: 'EC' }),
           phase: 'active',
           failed: null,
+          certificate: null,
         },
       ],
-      defaultAlg: 'ES256',
+      defaultAlg: { 'jwt-svid': 'ES256', 'x509-svid': null },
       problems: [],
+      sequence: world.clock.now(),
     })
     world.clock.advance(1000)
     expect(await world.read()).toEqual(first)
@@ -86,7 +89,7 @@ describe('a listed local key', () => {
       'ES256 published',
       'RS256 active',
     ])
-    expect(reading.defaultAlg).toBe('RS256')
+    expect(reading.defaultAlg['jwt-svid']).toBe('RS256')
   })
 
   test('D3: keys come in the order of their kid, whatever they do', async () => {
@@ -99,8 +102,11 @@ describe('a listed local key', () => {
 
   test('the name of a key goes into the database as a value', async () => {
     const world = new KeyWorld([])
-    const evil = { keeper: 'local' as const, key: "x'; drop table signing_keys; --", alg: 'ES256' as const }
-    world.settings = { stamp: STAMP, sources: [evil], kms: null, wrapping: [], times: KEY_TIMES }
+    const [key] = world.deploy('local:x').settings?.sources ?? []
+    if (key && world.settings) {
+      const evil = { ...key, source: "x'; drop table signing_keys; --" }
+      world.settings = { ...world.settings, sources: [evil] }
+    }
     expect(await world.read()).toEqual(await world.read())
   })
 })
@@ -163,13 +169,13 @@ describe('T-12: a storage belongs to one mode, issuer and trust domain', () => {
     expect(await world.stub.read(foreign)).toEqual({ stamp: 'foreign', field })
     expect(await world.stub.report(foreign)).toBeNull()
     expect(await world.stub.revoke(foreign, published(before)[0] ?? '')).toBeNull()
-    expect(await world.stub.rotate(foreign, null)).toEqual({ outcome: 'no_successor' })
+    expect(await world.stub.rotate(foreign, 'jwt-svid', null)).toEqual({ outcome: 'no_successor' })
     // The state itself may be the one that has been deployed with another.
     if (world.settings) world.settings = { ...world.settings, stamp: foreign }
     expect(await world.stub.read(STAMP)).toEqual({ stamp: 'foreign', field })
     expect(await world.stub.report(STAMP)).toBeNull()
     expect(await world.stub.revoke(STAMP, published(before)[0] ?? '')).toBeNull()
-    expect(await world.stub.rotate(STAMP, null)).toEqual({ outcome: 'no_successor' })
+    expect(await world.stub.rotate(STAMP, 'jwt-svid', null)).toEqual({ outcome: 'no_successor' })
     await runInDurableObject(world.stub, (state: KeyState) => state.alarm())
     if (world.settings) world.settings = { ...world.settings, stamp: STAMP }
     expect(await world.read()).toEqual(before)
@@ -357,7 +363,7 @@ describe('T-15: a key in KMS', () => {
       return answer()
     }
     const reading = await keys.read()
-    expect([reasons(reading), reading.defaultAlg, signing(reading, 'PS256')]).toEqual([
+    expect([reasons(reading), reading.defaultAlg['jwt-svid'], signing(reading, 'PS256')]).toEqual([
       ['2 key_mismatch'],
       'PS256',
       published(reading)[0],
@@ -378,8 +384,9 @@ describe('T-15: a key in KMS', () => {
     expect(await keys.read()).toEqual({
       stamp: 'ours',
       keys: [],
-      defaultAlg: null,
-      problems: [{ entry: 1, reason: 'unavailable' }],
+      defaultAlg: { 'jwt-svid': null, 'x509-svid': null },
+      problems: [{ use: 'jwt-svid', entry: 1, reason: 'unavailable' }],
+      sequence: keys.clock.now(),
     })
   })
 
@@ -416,7 +423,7 @@ describe('T-15: a key in KMS', () => {
       expect((await keys.report()).keys).toContainEqual(
         expect.objectContaining({ kid: waiting?.publicJwk.kid, phase: 'published', failed: 'key_unusable' }),
       )
-      expect(await keys.stub.rotate(STAMP, null)).not.toEqual({ outcome: 'rotated' })
+      expect(await keys.stub.rotate(STAMP, 'jwt-svid', null)).not.toEqual({ outcome: 'rotated' })
       await keys.pass(publishBefore + 60)
       const after = signing(await keys.read())
       expect([a, waiting?.publicJwk.kid, undefined]).not.toContain(after)
@@ -586,14 +593,14 @@ describe('rotating by hand', () => {
     const keys = await world()
     const a = signing(await keys.read())
     const [, next] = (await keys.report()).keys.toSorted((one) => (one.kid === a ? -1 : 1))
-    expect(await keys.stub.rotate(STAMP, null)).toEqual({ outcome: 'not_safe_yet', safeAt: next?.safeAt })
+    expect(await keys.stub.rotate(STAMP, 'jwt-svid', null)).toEqual({ outcome: 'not_safe_yet', safeAt: next?.safeAt })
     await keys.pass((next?.safeAt ?? 0) - keys.clock.now() - 1)
-    expect(await keys.stub.rotate(STAMP, null)).toMatchObject({ outcome: 'not_safe_yet' })
+    expect(await keys.stub.rotate(STAMP, 'jwt-svid', null)).toMatchObject({ outcome: 'not_safe_yet' })
     await keys.pass(2)
     expect(signing(await keys.read())).toBe(a)
-    expect(await keys.stub.rotate(STAMP, 'ES256')).toEqual({ outcome: 'rotated' })
+    expect(await keys.stub.rotate(STAMP, 'jwt-svid', 'ES256')).toEqual({ outcome: 'rotated' })
     expect(signing(await keys.read())).toBe(next?.kid)
-    expect(await keys.stub.rotate(STAMP, 'ES256')).not.toEqual({ outcome: 'rotated' })
+    expect(await keys.stub.rotate(STAMP, 'jwt-svid', 'ES256')).not.toEqual({ outcome: 'rotated' })
   })
 
   test('is not for keys that are listed one by one, nor for an algorithm that there is none of', async () => {
@@ -601,7 +608,7 @@ describe('rotating by hand', () => {
     await listed.read()
     await listed.pass(publishBefore)
     for (const alg of [null, 'ES256', 'RS256'] as const)
-      expect(await listed.stub.rotate(STAMP, alg)).toEqual({ outcome: 'no_successor' })
+      expect(await listed.stub.rotate(STAMP, 'jwt-svid', alg)).toEqual({ outcome: 'no_successor' })
   })
 })
 
@@ -611,13 +618,13 @@ describe('D4: a key that is revoked', () => {
     const a = signing(await keys.read()) ?? ''
     await keys.pass(20)
     const revokedAt = keys.clock.now()
-    const revocation = { kid: a, revokedAt, signingStopsAt: revokedAt + 240 }
+    const revocation = { kid: a, use: 'jwt-svid', revokedAt, signingStopsAt: revokedAt + 240 }
     expect(await keys.stub.revoke(STAMP, a)).toEqual(revocation)
     const reading = await keys.read()
     expect([published(reading).includes(a), signing(reading)]).toEqual([false, expect.any(String)])
     await keys.pass(1000)
     expect(await keys.stub.revoke(STAMP, a)).toEqual(revocation)
-    expect((await keys.report()).revoked).toEqual([{ kid: a, revokedAt }])
+    expect((await keys.report()).revoked).toEqual([{ kid: a, use: 'jwt-svid', revokedAt }])
     const dump = await keys.dump()
     expect(dump.split(a)).toHaveLength(2)
   })
@@ -730,7 +737,8 @@ describe('as a whole, with a KMS that fails at any call and an object that ends 
           for (const reading of readings) await checkOne(reading)
           const made = kms.createdKeys().map(({ arn }) => arn)
           const stored = await keys.dump()
-          if (keys.settings?.sources.every(({ keeper }) => keeper !== 'local')) expect(stored).not.toContain('"d\\\\"')
+          if (keys.settings?.sources.every(({ reference }) => reference.keeper !== 'local'))
+            expect(stored).not.toContain('"d\\\\"')
           // Each key that KMS has made for us is known here by its ARN, or by the tag of a creation that is not over.
           for (const { arn, state, tags } of kms.createdKeys())
             if (state === 'Enabled' && made.includes(arn))
@@ -749,7 +757,7 @@ describe('as a whole, with a KMS that fails at any call and an object that ends 
           if ('crash' in one) crashIn = one.crash
           if ('list' in one) keys.deploy(...one.list)
           if ('jump' in one) keys.clock.advance(one.jump)
-          if ('rotate' in one) await survive(keys.stub.rotate(STAMP, null) as unknown as Promise<unknown>)
+          if ('rotate' in one) await survive(keys.stub.rotate(STAMP, 'jwt-svid', null) as unknown as Promise<unknown>)
           if ('revoke' in one) {
             const kid = (await keys.report()).keys.find(({ phase }) => phase === 'active')?.kid
             if (kid) await survive(keys.stub.revoke(STAMP, kid) as unknown as Promise<unknown>)
