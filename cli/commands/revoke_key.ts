@@ -44,15 +44,22 @@ export function addRevokeKey(program: Command, terminal: Terminal): void {
   })
 }
 
-function describe({ kid, revokedAt, signingStopsAt, withdrawn, clusters }: RevocationReport): string {
+function describe(report: RevocationReport): string {
+  const { kid, use, revokedAt, signingStopsAt, withdrawn, clusters } = report
   const lines = [
     `${kid} was revoked at ${formatTime(revokedAt)}. No isolate signs with it after ${formatTime(signingStopsAt)}.`,
     withdrawn ? 'The issuer no longer answers with it.' : 'The issuer still answers with it, or does not answer.',
-    ...(clusters.length === 0 ? ['There are no clusters.'] : []),
+    ...(use === 'x509-svid' ? [whenReadersDropIt(report)] : clusters.length === 0 ? ['There are no clusters.'] : []),
   ]
   const text = lines.map((line) => `${printable(line)}\n`).join('')
   if (clusters.length === 0) return text
   return `${text}\n${table([['CLUSTER', 'RESULT', 'API SERVERS', 'WHY'], ...clusters.map(rowOf)])}`
+}
+
+function whenReadersDropIt({ refreshHint }: RevocationReport): string {
+  const when =
+    refreshHint === null ? 'when they next read the bundle' : `within ${refreshHint} s, if they keep to the hint`
+  return `Who verifies certificates refuses its own ${when}. Whether they have is not known here.`
 }
 
 function rowOf({ cluster, result, reasons, apiservers: { stated, seen } }: ClusterProof): string[] {

@@ -2,16 +2,25 @@
 
 import { type Command, Option } from 'commander'
 import { ALGORITHMS, type AlgorithmName } from '../../keys/algorithms.ts'
+import type { KeyUse } from '../../keys/signer.ts'
 import { type AdminOptions, adminOptions, openAdminClient } from '../admin_client.ts'
 import { Failure, UsageError } from '../failure.ts'
 import { type ApiserverOptions, apiserverOptions, givenApiservers } from '../keys/given_apiservers.ts'
-import { describeKeys, type KeyReport, readKeyReport, reportOf } from '../keys/key_report.ts'
-import { keysClient } from '../keys/keys_client.ts'
-import { type ApiserverGate, apiserverGates, rotationProblems, successors } from '../keys/rotation.ts'
+import { describeAuthorities, describeKeys, type KeyReport, readKeyReport, reportOf } from '../keys/key_report.ts'
+import { keysClient, USES } from '../keys/keys_client.ts'
+import { fetchPublishedBundle } from '../keys/published_bundle.ts'
+import {
+  type ApiserverGate,
+  apiserverGates,
+  authorityRotationProblems,
+  rotationProblems,
+  successors,
+} from '../keys/rotation.ts'
 import { describeUnproven } from '../keys/unproven.ts'
 import { FORMATS, type Format, printable, render, type Terminal, table } from '../terminal.ts'
 
 interface Options extends AdminOptions, ApiserverOptions {
+  readonly use: KeyUse
   readonly alg?: AlgorithmName
   readonly dryRun?: true
   readonly output?: Format
@@ -23,6 +32,7 @@ export function addRotate(program: Command, terminal: Terminal): void {
       program
         .command('rotate')
         .description('let the next key sign, once every client has had the time to see it')
+        .addOption(new Option('--use <use>', 'what the keys sign').choices([...USES]).default('jwt-svid'))
         .addOption(
           new Option('--alg <alg>', 'of the keys to rotate; the default one if there is none').choices(
             Object.keys(ALGORITHMS),
@@ -38,6 +48,11 @@ async function rotate(options: Options, terminal: Terminal): Promise<void> {
   for (const { cluster, count } of given.values())
     if (count === null) throw new UsageError(`how many API servers? Give --apiservers ${printable(cluster)}=<count>`)
   const alg = options.alg ?? null
+  if (options.use === 'x509-svid') {
+    if (given.size > 0)
+      throw new UsageError('--apiserver is for keys of tokens: API servers take no certificates of ours')
+    return rotateAuthority(options, alg, terminal)
+  }
   const admin = await openAdminClient(options, terminal)
   const client = keysClient(admin)
   const report = await readKeyReport(admin.issuer, client)
@@ -56,7 +71,7 @@ async function rotate(options: Options, terminal: Terminal): Promise<void> {
     ...notReady.map(({ cluster }) => `${cluster} does not hold the key set, or it is not certain`),
   ]
   const rotated = refused.length === 0 && options.dryRun !== true
-  const result = rotated ? await reportOf(admin.issuer, await client.rotate(alg)) : report
+  const result = rotated ? await reportOf(admin.issuer, await client.rotate('jwt-svid', alg)) : report
 
   if (options.output) terminal.print(render({ rotated, refused, apiservers: gates, ...result }, options.output))
   else if (rotated) terminal.print(`Before:\n${describe(report, gates)}\nNow:\n${describe(result, [])}`)
@@ -65,6 +80,18 @@ async function rotate(options: Options, terminal: Terminal): Promise<void> {
   const isActive = (kid: string) => result.keys.some((key) => key.kid === kid && key.phase === 'active')
   if (rotated && !waiting.some(({ kid }) => isActive(kid)))
     throw new Failure('the worker says that it has rotated, but none of the keys that waited is active')
+  terminal.say(rotated ? 'rotated' : 'it is safe to rotate')
+}
+
+async function rotateAuthority(options: Options, alg: AlgorithmName | null, terminal: Terminal): Promise<void> {
+  const admin = await openAdminClient(options, terminal)
+  const client = keysClient(admin)
+  const before = await client.keys()
+  const refused = authorityRotationProblems(before, await fetchPublishedBundle(admin.issuer), alg)
+  const rotated = refused.length === 0 && options.dryRun !== true
+  const keys = rotated ? await client.rotate('x509-svid', alg) : before
+  terminal.print(options.output ? render({ rotated, refused, ...keys }, options.output) : describeAuthorities(keys))
+  if (refused.length > 0) throw new Failure(['not rotated:', ...refused.map(printable)].join('\n  '))
   terminal.say(rotated ? 'rotated' : 'it is safe to rotate')
 }
 

@@ -1,8 +1,10 @@
 /** Where every key stands, with the evidence: what the worker says, and what the issuer really answers with. */
 
+import { X509Certificate } from 'node:crypto'
+import type { KeyUse } from '../../keys/signer.ts'
 import { Failure } from '../failure.ts'
 import { formatTime, printable, table } from '../terminal.ts'
-import type { Keys, KeysClient, SigningKey } from './keys_client.ts'
+import { type Keys, type KeysClient, type SigningKey, VARIABLES } from './keys_client.ts'
 import { fetchPublishedKeys } from './published_keys.ts'
 
 export interface KeyEvidence {
@@ -61,7 +63,7 @@ export function describeKeys({ keys, now, jwks, published, publishedProblem, evi
     key.kid,
     key.alg,
     KEPT[key.keeper],
-    key.made ? 'the worker' : key.entry === null ? 'listed no more' : `entry ${key.entry}`,
+    originOf(key),
     key.phase,
     formatTime(key.since),
     answered(evidence[index]),
@@ -81,7 +83,12 @@ function answered(evidence: KeyEvidence | undefined): string {
   return evidence.published ? 'yes' : 'no'
 }
 
-function nextStep({ phase, made, safeAt, dueAt, goneAt, failed }: SigningKey, now: number): string {
+function nextStep(
+  { phase, made, safeAt, dueAt, goneAt, failed }: SigningKey,
+  now: number,
+  use: KeyUse = 'jwt-svid',
+): string {
+  const document = use === 'jwt-svid' ? 'the JWKS' : 'the bundle'
   const step = {
     announced: () => 'is published',
     published: () =>
@@ -95,16 +102,46 @@ function nextStep({ phase, made, safeAt, dueAt, goneAt, failed }: SigningKey, no
         ? `its successor signs from ${formatTime(dueAt)}`
         : made
           ? 'none by itself'
-          : 'the order of SIGNING_KEY decides',
-    retiring: () => (goneAt === null ? 'leaves the JWKS' : `leaves the JWKS at ${formatTime(goneAt)}`),
+          : `the order of ${VARIABLES[use]} decides`,
+    retiring: () => (goneAt === null ? `leaves ${document}` : `leaves ${document} at ${formatTime(goneAt)}`),
   }[phase]()
   return failed === null ? step : `${step}; it could not sign: ${failed}`
+}
+
+/** @returns what signs X.509-SVIDs as a table; nothing where there is nothing */
+export function describeAuthorities({ authorities, now }: Keys): string {
+  if (authorities.length === 0) return ''
+  const rows = authorities.map((key) => [
+    key.kid,
+    key.alg,
+    KEPT[key.keeper],
+    originOf(key),
+    key.phase,
+    formatTime(key.since),
+    certificateEnd(key.certificate),
+    nextStep(key, now, 'x509-svid'),
+  ])
+  return table([['CA KEY', 'ALG', 'KEPT BY', 'FROM', 'PHASE', 'SINCE', 'CERTIFICATE ENDS', 'NEXT'], ...rows])
+}
+
+function originOf({ made, entry }: SigningKey): string {
+  return made ? 'the worker' : entry === null ? 'listed no more' : `entry ${entry}`
+}
+
+function certificateEnd(certificate: string | null): string {
+  if (certificate === null) return 'not signed yet'
+  try {
+    const { validToDate } = new X509Certificate(Buffer.from(certificate, 'base64'))
+    return formatTime(Math.floor(validToDate.getTime() / 1000))
+  } catch {
+    return 'not a certificate'
+  }
 }
 
 /** @returns what is wrong, what is left over and what was revoked; nothing if there is none of it */
 export function describeTroubles({ problems, orphans, revoked }: Keys): string {
   return [
-    ...problems.map(({ entry, reason }) => `SIGNING_KEY entry ${entry}: ${reason}`),
+    ...problems.map(({ use, entry, reason }) => `${VARIABLES[use]} entry ${entry}: ${reason}`),
     ...orphans.map(
       (id) => `KMS may have a key that the worker does not use: look for the tag spiffe-edge:creation=${id}`,
     ),

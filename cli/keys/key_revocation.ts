@@ -4,6 +4,7 @@
  */
 
 import type { AlgorithmName } from '../../keys/algorithms.ts'
+import type { KeyUse } from '../../keys/signer.ts'
 import type { AdminClient } from '../admin_client.ts'
 import { type KubeApi, openKubeconfig } from '../cluster/kubeconfig.ts'
 import { Failure } from '../failure.ts'
@@ -11,6 +12,7 @@ import { formatTime, printable, type Terminal } from '../terminal.ts'
 import type { GivenApiserver } from './given_apiservers.ts'
 import { canaryAccepted, canaryRefused, type Nudge, spreadKeySet } from './key_cache.ts'
 import { type Canary, type Keys, type KeysClient, keysClient, type Revocation } from './keys_client.ts'
+import { fetchPublishedBundle, type PublishedBundle } from './published_bundle.ts'
 import { fetchPublishedKeys } from './published_keys.ts'
 import { registeredClusters } from './registered_clusters.ts'
 import type { Unproven, UnprovenReason } from './unproven.ts'
@@ -36,10 +38,13 @@ export interface ClusterProof {
 
 export interface RevocationReport {
   readonly kid: string
+  readonly use: KeyUse
   readonly revokedAt: number
   readonly signingStopsAt: number
   /** Whether the issuer answers without the key. */
   readonly withdrawn: boolean
+  /** Of a key that signs certificates: how long readers of the bundle may keep it, in seconds; null if that is not known. */
+  readonly refreshHint: number | null
   readonly clusters: readonly ClusterProof[]
   /** What went wrong besides. */
   readonly problems: readonly string[]
@@ -80,6 +85,13 @@ export async function revokeAndProve(
       return null
     }
   }
+  if (revocation.use === 'x509-svid') {
+    // No API server takes certificates of ours: who verifies them reads the bundle, and nobody knows who that is.
+    const keys = await keysOrNull(client, terminal)
+    await waitForLeases(revocation, keys?.now ?? revocation.revokedAt, terminal)
+    const bundle = await attempt(awaitWithdrawal(() => bundleWithout(admin.issuer, kid), terminal))
+    return reportOf(revocation, bundle !== null, bundle?.refreshHint ?? null, [], problems)
+  }
   if (revocation.canaryProblem !== null)
     problems.push(`the worker could not make canaries: ${revocation.canaryProblem}`)
   const objects = await attempt(admin.objects())
@@ -89,18 +101,21 @@ export async function revokeAndProve(
 
   const keys = await keysOrNull(client, terminal)
   await waitForLeases(revocation, keys?.now ?? revocation.revokedAt, terminal)
-  const withdrawn = await attempt(awaitWithdrawal(admin.issuer, kid, terminal))
+  const withdrawn = await attempt(awaitWithdrawal(() => jwksWithout(admin.issuer, kid), terminal))
   const alg = keys?.defaultAlg ?? DEFAULT_ALG
   if (withdrawn) await Promise.all(cases.map((one) => prove(one, admin.issuer, kid, withdrawn, alg, terminal)))
   else for (const { reasons } of cases) reasons.push({ reason: 'still_published', detail: null })
-  return {
-    kid,
-    revokedAt: revocation.revokedAt,
-    signingStopsAt: revocation.signingStopsAt,
-    withdrawn: withdrawn !== null,
-    clusters: cases.map(proofOf),
-    problems,
-  }
+  return reportOf(revocation, withdrawn !== null, null, cases.map(proofOf), problems)
+}
+
+function reportOf(
+  { kid, use, revokedAt, signingStopsAt }: Revocation,
+  withdrawn: boolean,
+  refreshHint: number | null,
+  clusters: readonly ClusterProof[],
+  problems: readonly string[],
+): RevocationReport {
+  return { kid, use, revokedAt, signingStopsAt, withdrawn, refreshHint, clusters, problems }
 }
 
 /** Without them it only takes longer. */
@@ -172,16 +187,29 @@ async function waitForLeases({ signingStopsAt }: Revocation, now: number, termin
   }
 }
 
+const STILL_PUBLISHED = 'the issuer still answers with the key'
+
+/** @returns the SHA-256 of the JWKS without the key */
+async function jwksWithout(issuer: string, kid: string): Promise<string> {
+  const { sha256, kids } = await fetchPublishedKeys(issuer)
+  if (kids.has(kid)) throw new Failure(STILL_PUBLISHED)
+  return sha256
+}
+
+async function bundleWithout(issuer: string, kid: string): Promise<PublishedBundle> {
+  const bundle = await fetchPublishedBundle(issuer)
+  if (bundle.authorities.has(kid)) throw new Failure(STILL_PUBLISHED)
+  return bundle
+}
+
 /**
- * @returns the SHA-256 of the JWKS without the key
- * @throws Failure if there is none
+ * @param read what is published without the key
+ * @throws Failure if it is still there after the last try
  */
-async function awaitWithdrawal(issuer: string, kid: string, terminal: Terminal): Promise<string> {
+async function awaitWithdrawal<T>(read: () => Promise<T>, terminal: Terminal): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
-      const { sha256, kids } = await fetchPublishedKeys(issuer)
-      if (!kids.has(kid)) return sha256
-      throw new Failure('the issuer still answers with the key')
+      return await read()
     } catch (error) {
       if (!(error instanceof Failure) || tries === PUBLISHED_TRIES) throw error
       terminal.say(`${error.message}: waiting`)

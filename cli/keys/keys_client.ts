@@ -2,6 +2,7 @@
 
 import { type AlgorithmName, isAlgorithmName } from '../../keys/algorithms.ts'
 import { JwsError, parseCompact } from '../../keys/jws.ts'
+import type { KeyUse } from '../../keys/signer.ts'
 import { ClusterName } from '../../worker/policy/cluster.ts'
 import { parseJsonObject } from '../../worker/strict_json.ts'
 import { type AdminClient, bodyOf, isRecord } from '../admin_client.ts'
@@ -27,7 +28,7 @@ export interface SigningKey {
   readonly keeper: (typeof KEEPERS)[number]
   /** By the worker itself. */
   readonly made: boolean
-  /** Its place in SIGNING_KEY, from 1; null: it is not listed, or no more. */
+  /** Its place in SIGNING_KEY or CA_KEY, from 1; null: it is not listed, or no more. */
   readonly entry: number | null
   readonly phase: (typeof PHASES)[number]
   /** When the phase began. */
@@ -37,10 +38,16 @@ export interface SigningKey {
   readonly safeAt: number | null
   /** Active and made by the worker: when its successor takes over by itself. */
   readonly dueAt: number | null
-  /** Retiring: when it leaves the JWKS. */
+  /** Retiring: when it is published no more. */
   readonly goneAt: number | null
   /** Why it could not sign when it was last asked to. */
   readonly failed: (typeof KEY_FAILURES)[number] | null
+}
+
+/** A key that signs X.509-SVIDs. */
+export interface Authority extends SigningKey {
+  /** DER in base64; null before the key has signed it. */
+  readonly certificate: string | null
 }
 
 export interface KmsHour {
@@ -60,9 +67,11 @@ export interface Keys {
   /** How long an isolate may go on signing with what it knew. */
   readonly signingLeaseSeconds: number
   readonly defaultAlg: AlgorithmName | null
+  /** What signs JWT-SVIDs. */
   readonly keys: readonly SigningKey[]
-  /** Entries of SIGNING_KEY for which there is no key, or none that may sign. */
-  readonly problems: readonly { readonly entry: number; readonly reason: string }[]
+  readonly authorities: readonly Authority[]
+  /** Entries of SIGNING_KEY and CA_KEY for which there is no key, or none that may sign. */
+  readonly problems: readonly { readonly use: KeyUse; readonly entry: number; readonly reason: string }[]
   /** KMS keys that may exist although the worker does not use them: by the value of their tag `spiffe-edge:creation`. */
   readonly orphans: readonly string[]
   readonly revoked: readonly { readonly kid: string; readonly revokedAt: number }[]
@@ -83,6 +92,7 @@ export interface Canary {
 
 export interface Revocation {
   readonly kid: string
+  readonly use: KeyUse
   readonly revokedAt: number
   /** After it no isolate signs with the key. */
   readonly signingStopsAt: number
@@ -100,7 +110,7 @@ export interface KeysClient {
    * @returns what holds now
    * @throws Failure: above all if it is not safe yet, or there is no successor
    */
-  rotate(alg: AlgorithmName | null): Promise<Keys>
+  rotate(use: KeyUse, alg: AlgorithmName | null): Promise<Keys>
   /** @throws Failure */
   revoke(kid: string): Promise<Revocation>
 }
@@ -113,12 +123,12 @@ export function keysClient({ issuer, call }: AdminClient): KeysClient {
       if (!isKeys(body)) throw wrong('its list of keys')
       return body
     },
-    async rotate(alg) {
-      const answer = await call('keys/rotate', { alg })
+    async rotate(use, alg) {
+      const answer = await call('keys/rotate', { use, alg })
       const { status, body } = answer
       if (status === 409 && body?.error === 'not_safe_yet' && isTime(body.safeAt))
         throw new Failure(`not rotated: the worker says that it is safe from ${formatTime(body.safeAt)} on`)
-      if (status === 409 && body?.error === 'no_successor') throw new Failure(`not rotated: ${NO_SUCCESSOR}`)
+      if (status === 409 && body?.error === 'no_successor') throw new Failure(`not rotated: ${noSuccessor(use)}`)
       if (status === 409) throw new Failure('the worker refuses (409). Nothing was changed')
       const keys = bodyOf(answer)
       if (!isKeys(keys)) throw wrong('its list of keys: see with status what holds now')
@@ -136,8 +146,13 @@ export function keysClient({ issuer, call }: AdminClient): KeysClient {
   }
 }
 
-export const NO_SUCCESSOR =
-  'no key that the worker makes itself is waiting. With keys that are listed, the order of SIGNING_KEY decides'
+export const USES: readonly KeyUse[] = ['jwt-svid', 'x509-svid']
+/** Where an operator lists the keys for each use. */
+export const VARIABLES = { 'jwt-svid': 'SIGNING_KEY', 'x509-svid': 'CA_KEY' } as const satisfies Record<KeyUse, string>
+
+export function noSuccessor(use: KeyUse): string {
+  return `no key that the worker makes itself is waiting. With keys that are listed, the order of ${VARIABLES[use]} decides`
+}
 
 /** ECMA-262 §21.4.1.1: later than this there is no date. */
 const LAST_TIME = 8_640_000_000_000
@@ -200,7 +215,8 @@ function isKeys(value: unknown): value is Keys {
     isCount(value.signingLeaseSeconds) &&
     (value.defaultAlg === null || isAlgorithmName(value.defaultAlg)) &&
     isListOf(value.keys, isSigningKey) &&
-    isListOf(value.problems, ({ entry, reason }) => isCount(entry) && isText(reason)) &&
+    isListOf(value.authorities, (key) => isSigningKey(key) && (key.certificate === null || isText(key.certificate))) &&
+    isListOf(value.problems, ({ use, entry, reason }) => isOneOf(USES, use) && isCount(entry) && isText(reason)) &&
     Array.isArray(value.orphans) &&
     value.orphans.every(isText) &&
     isListOf(value.revoked, ({ kid, revokedAt }) => isText(kid) && isTime(revokedAt)) &&
@@ -211,13 +227,13 @@ function isKeys(value: unknown): value is Keys {
 /** Its `jwks` is not read: what counts is what the issuer answers with. */
 function revocationOf(body: unknown): Revocation | null {
   if (!isRecord(body)) return null
-  const { kid, revokedAt, signingStopsAt, canaries, canaryProblem } = body
-  if (!isText(kid) || !isTime(revokedAt) || !isTime(signingStopsAt)) return null
+  const { kid, use, revokedAt, signingStopsAt, canaries, canaryProblem } = body
+  if (!isText(kid) || !isOneOf(USES, use) || !isTime(revokedAt) || !isTime(signingStopsAt)) return null
   if (canaryProblem !== null && !(isText(canaryProblem) && /^[a-z_]{1,64}$/.test(canaryProblem))) return null
   if (!Array.isArray(canaries)) return null
   const read = canaries.map((entry) => canaryOf(entry, kid)).filter((canary) => canary !== null)
   if (read.length < canaries.length || new Set(read.map(({ cluster }) => cluster)).size < read.length) return null
-  return { kid, revokedAt, signingStopsAt, canaries: read, canaryProblem }
+  return { kid, use: use as KeyUse, revokedAt, signingStopsAt, canaries: read, canaryProblem }
 }
 
 /** A token of another key would prove nothing about this one. */

@@ -8,7 +8,8 @@ import { formatTime, type Terminal } from '../terminal.ts'
 import type { GivenApiserver } from './given_apiservers.ts'
 import { spreadKeySet } from './key_cache.ts'
 import type { KeyReport } from './key_report.ts'
-import { type Keys, NO_SUCCESSOR, type SigningKey } from './keys_client.ts'
+import { type Keys, noSuccessor, type SigningKey } from './keys_client.ts'
+import type { PublishedBundle } from './published_bundle.ts'
 import { registeredClusters } from './registered_clusters.ts'
 import type { Unproven } from './unproven.ts'
 
@@ -35,7 +36,7 @@ export function rotationProblems(report: KeyReport, alg: AlgorithmName | null): 
     const announced = report.keys.find(
       (key) => key.made && key.phase === 'announced' && (wanted === null || key.alg === wanted),
     )
-    return [announced ? `${announced.kid} is announced and not published yet` : NO_SUCCESSOR]
+    return [announced ? `${announced.kid} is announced and not published yet` : noSuccessor('jwt-svid')]
   }
   return [
     ...waiting.flatMap((key) => keyProblems(key, report)),
@@ -46,16 +47,41 @@ export function rotationProblems(report: KeyReport, alg: AlgorithmName | null): 
   ]
 }
 
-function keyProblems({ kid, safeAt, failed }: SigningKey, { now, evidence }: KeyReport): string[] {
+/** @returns why the next authority for X.509-SVIDs may not sign yet; empty if it may */
+export function authorityRotationProblems(
+  { authorities, now }: Keys,
+  bundle: PublishedBundle,
+  alg: AlgorithmName | null,
+): string[] {
+  const own = authorities.filter((key) => key.made && (alg === null || key.alg === alg))
+  const waiting = own.filter(({ phase }) => phase === 'published')
+  if (waiting.length === 0) {
+    const announced = own.find(({ phase }) => phase === 'announced')
+    return [announced ? `${announced.kid} is announced and not published yet` : noSuccessor('x509-svid')]
+  }
+  return waiting.flatMap((key) => [
+    ...signingProblems(key, now),
+    ...(bundle.authorities.has(key.kid) ? [] : [`${bundle.url} answers without ${key.kid}`]),
+  ])
+}
+
+function keyProblems(key: SigningKey, { now, evidence }: KeyReport): string[] {
+  const { kid } = key
+  return [
+    ...signingProblems(key, now),
+    ...(evidence.find((entry) => entry.kid === kid)?.published === false
+      ? [`the issuer does not answer with ${kid}`]
+      : []),
+  ]
+}
+
+function signingProblems({ kid, safeAt, failed }: SigningKey, now: number): string[] {
   return [
     ...(safeAt === null ? [`${kid} is not safe to sign with, and the worker does not say from when on it is`] : []),
     ...(safeAt !== null && safeAt > now
       ? [`${kid} is safe to sign with from ${formatTime(safeAt)} on, in ${safeAt - now} s`]
       : []),
     ...(failed === null ? [] : [`${kid} could not sign when it was tried: ${failed}`]),
-    ...(evidence.find((entry) => entry.kid === kid)?.published === false
-      ? [`the issuer does not answer with ${kid}`]
-      : []),
   ]
 }
 

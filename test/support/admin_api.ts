@@ -36,7 +36,16 @@ interface ScriptedAnswer {
   headers?: Record<string, string>
 }
 
-type Path = 'objects' | 'apply' | 'revocations' | 'keys' | 'keys/rotate' | 'keys/revoke' | 'jwks' | 'discovery'
+type Path =
+  | 'objects'
+  | 'apply'
+  | 'revocations'
+  | 'keys'
+  | 'keys/rotate'
+  | 'keys/revoke'
+  | 'jwks'
+  | 'bundle'
+  | 'discovery'
 
 export interface AdminApi {
   readonly issuer: string
@@ -107,6 +116,7 @@ export async function startAdminApi(): Promise<AdminApi> {
     if (path === 'GET /.well-known/openid-configuration')
       return scripts.discovery?.shift() ?? { status: 200, body: { issuer, jwks_uri: `${issuer}/keys` } }
     if (path === 'GET /keys') return scripts.jwks?.shift() ?? { status: 200, body: api.keys.stale() ?? api.keys.jwks() }
+    if (path === 'GET /bundle') return scripts.bundle?.shift() ?? { status: 200, body: api.keys.bundle() }
     const token = /^Bearer (\S+)$/.exec(request.headers.authorization ?? '')?.[1]
     if (!token) return { status: 401, body: { error: 'invalid_token' } }
     api.tokens.push(token)

@@ -1,7 +1,9 @@
 /** The keys of a worker as its admin API shows them: a fake that goes by the contract, with real keys and a clock of its own. */
 
 import { createHash } from 'node:crypto'
+import { calculateJwkThumbprint, type JWK } from 'jose'
 import type { AlgorithmName } from '../../keys/algorithms.ts'
+import type { KeyUse } from '../../keys/signer.ts'
 import { Clock } from './clock.ts'
 import { makeTokenKey, signToken, type TokenKey } from './tokens.ts'
 
@@ -32,7 +34,8 @@ export class WorkerKeys {
   signingLeaseSeconds = 240
   defaultAlg: AlgorithmName | null = 'ES256'
   keys: { entry: KeyEntry; key: TokenKey }[] = []
-  problems: { entry: number; reason: string }[] = []
+  authorities: { entry: KeyEntry & { certificate: string | null }; key: TokenKey }[] = []
+  problems: { use: KeyUse; entry: number; reason: string }[] = []
   orphans: string[] = []
   kms: { hours: object[] } | null = null
   /** What the issuer answers with instead of the right JWKS. */
@@ -69,6 +72,25 @@ export class WorkerKeys {
     return key
   }
 
+  /** @param certificate DER in base64: what its end is read from */
+  async addAuthority(phase: KeyEntry['phase'], more: Partial<KeyEntry> = {}, certificate = 'AAAA'): Promise<TokenKey> {
+    const made = await this.add(phase, more)
+    const { entry } = this.keys.pop() ?? {}
+    const key = { ...made, kid: await calculateJwkThumbprint(made.publicJwk as JWK) }
+    if (entry) this.authorities.push({ entry: { ...entry, kid: key.kid, certificate }, key })
+    return key
+  }
+
+  /** As it should be. */
+  bundle(): string {
+    const published = this.authorities.filter(({ entry }) => entry.phase !== 'announced')
+    const keys = published.map(({ entry, key: { publicJwk } }) => {
+      const { alg: _, kid: __, ...members } = publicJwk as JsonWebKey & { kid: string }
+      return { ...members, use: 'x509-svid', x5c: [entry.certificate] }
+    })
+    return JSON.stringify({ keys, spiffe_sequence: 1, spiffe_refresh_hint: 300 })
+  }
+
   #now(): number {
     return Math.floor(this.clock.seconds)
   }
@@ -84,17 +106,31 @@ export class WorkerKeys {
   }
 
   document() {
+    const authorities = this.authorities.map(({ entry }) => entry)
     const { problems, orphans, revoked, kms, defaultAlg, signingLeaseSeconds } = this
     const keys = this.keys.map(({ entry }) => entry)
     const jwks = { sha256: this.sha256() }
-    return { now: this.#now(), jwks, signingLeaseSeconds, defaultAlg, keys, problems, orphans, revoked, kms }
+    return {
+      now: this.#now(),
+      jwks,
+      signingLeaseSeconds,
+      defaultAlg,
+      keys,
+      authorities,
+      problems,
+      orphans,
+      revoked,
+      kms,
+    }
   }
 
-  rotate({ alg }: { alg: unknown }): ScriptedAnswer {
+  rotate({ use, alg }: { use: unknown; alg: unknown }): ScriptedAnswer {
     this.rotated.push(alg)
     const wanted = alg ?? this.defaultAlg
     const of = (phase: string) =>
-      this.keys.find(({ entry }) => entry.made && entry.phase === phase && entry.alg === wanted)?.entry
+      (use === 'x509-svid' ? this.authorities : this.keys).find(
+        ({ entry }) => entry.made && entry.phase === phase && entry.alg === wanted,
+      )?.entry
     const next = of('published')
     if (!next) return { status: 409, body: { error: 'no_successor' } }
     if ((next.safeAt ?? Infinity) > this.#now())
@@ -107,13 +143,15 @@ export class WorkerKeys {
   }
 
   async revoke({ kid }: { kid: string }): Promise<ScriptedAnswer> {
+    const authority = this.authorities.find(({ entry }) => entry.kid === kid)
     const found = this.keys.find(({ entry }) => entry.kid === kid)
     const before = this.revoked.find((entry) => entry.kid === kid)
-    if (!found && !before) return { status: 404, body: { error: 'no_such_key' } }
+    if (!found && !authority && !before) return { status: 404, body: { error: 'no_such_key' } }
     const now = this.#now()
     const revokedAt = before?.revokedAt ?? now
     if (!before) this.revoked.push({ kid, revokedAt })
     this.keys = this.keys.filter((entry) => entry !== found)
+    this.authorities = this.authorities.filter((entry) => entry !== authority)
     const canaries = []
     if (found && this.canaryProblem === null)
       for (const cluster of this.#clusters()) {
@@ -126,7 +164,14 @@ export class WorkerKeys {
         canaries.push({ cluster, audience, token })
       }
     const { canaryProblem, signingLeaseSeconds } = this
-    const body = { kid, revokedAt, signingStopsAt: revokedAt + signingLeaseSeconds, jwks: { sha256: this.sha256() } }
+    const use = authority ? 'x509-svid' : 'jwt-svid'
+    const body = {
+      kid,
+      use,
+      revokedAt,
+      signingStopsAt: revokedAt + signingLeaseSeconds,
+      jwks: { sha256: this.sha256() },
+    }
     return { status: 200, body: { ...body, canaries, canaryProblem } }
   }
 }

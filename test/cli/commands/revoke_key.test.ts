@@ -149,7 +149,8 @@ describe('T-21: proven', () => {
   test('--output json and yaml', async () => {
     const json = JSON.parse((await revokeAtEu('--output', 'json')).stdout)
     expect(json).toEqual({
-      ...{ kid: key.kid, revokedAt: NOW, signingStopsAt: NOW + 240, withdrawn: true, problems: [] },
+      ...{ kid: key.kid, use: 'jwt-svid', revokedAt: NOW, signingStopsAt: NOW + 240, withdrawn: true },
+      ...{ refreshHint: null, problems: [] },
       clusters: [{ cluster: 'eu', result: 'proven', reasons: [], apiservers: { stated: 3, seen: 3 } }],
     })
     expect(parse((await revokeAtEu('--output', 'yaml')).stdout)).toMatchObject({ kid: key.kid })
@@ -386,6 +387,7 @@ describe('how the worker may answer', () => {
     ]) {
       const body = {
         kid,
+        use: 'jwt-svid',
         revokedAt: NOW,
         signingStopsAt: NOW,
         jwks: { sha256: api.keys.sha256() },
@@ -407,7 +409,8 @@ describe('how the worker may answer', () => {
   )
 
   const good = async () => ({
-    ...{ kid: key.kid, revokedAt: NOW, signingStopsAt: NOW, jwks: { sha256: api.keys.sha256() }, canaryProblem: null },
+    ...{ kid: key.kid, use: 'jwt-svid', revokedAt: NOW, signingStopsAt: NOW, canaryProblem: null },
+    jwks: { sha256: api.keys.sha256() },
     canaries: [{ cluster: 'eu', audience: 'k8s-eu', token: await svid() }],
   })
   type Answer = Awaited<ReturnType<typeof good>>
@@ -424,6 +427,7 @@ describe('how the worker may answer', () => {
   test.each<[string, (answer: Answer) => unknown]>([
     ['no object', () => []],
     ['another key', (answer) => ({ ...answer, kid: 'other' })],
+    ['no use', (answer) => ({ ...answer, use: 'sig' })],
     ['no time', (answer) => ({ ...answer, revokedAt: null })],
     ['a time as text', (answer) => ({ ...answer, signingStopsAt: '1' })],
     ['a time that no calendar holds', (answer) => ({ ...answer, signingStopsAt: 1e15 })],
@@ -457,5 +461,36 @@ describe('how the worker may answer', () => {
       expect(stderr).toContain('not a revocation of this key')
       expect(findPieceOf(token, stderr)).toBeNull()
     }
+  })
+})
+
+describe('a key that signs certificates', () => {
+  test('T-22: is out of the bundle after the lease, and nothing is said of API servers', async () => {
+    key = await api.keys.addAuthority('active')
+    const lease = api.keys.signingLeaseSeconds
+    const { code, stdout } = await revoke()
+    expect(code).toBe(0)
+    expect(waited).toBeGreaterThan(lease)
+    expect(stdout).toMatch(/The issuer no longer answers with it\./)
+    expect(stdout).toMatch(
+      /refuses its own within 300 s, if they keep to the hint\. Whether they have is not known here\./,
+    )
+    expect(stdout).not.toMatch(/CLUSTER/)
+  })
+
+  test('and is said to be published as long as it is', async () => {
+    key = await api.keys.addAuthority('active')
+    const stale = { status: 200, body: api.keys.bundle() }
+    api.answer('bundle', ...Array.from({ length: 30 }, () => stale))
+    const { code, stdout, stderr } = await revoke('--output', 'json')
+    expect(code).toBe(1)
+    expect(JSON.parse(stdout)).toMatchObject({
+      kid: key.kid,
+      use: 'x509-svid',
+      withdrawn: false,
+      refreshHint: null,
+      clusters: [],
+    })
+    expect(stderr).toContain('the issuer still answers with the key')
   })
 })

@@ -53,6 +53,37 @@ describe('D4: the step is made when the key is published and every cache has had
     expect(result.keys.find((key: { kid: string }) => key.kid === kid).phase).toBe('active')
   })
 
+  test('--use x509-svid does the same with what signs certificates', async () => {
+    await api.keys.addAuthority('active')
+    const { kid } = await api.keys.addAuthority('published')
+    const { code, stdout, stderr } = await rotate('--use', 'x509-svid')
+    expect([code, stderr]).toEqual([0, 'rotated\n'])
+    expect(stdout).toMatch(new RegExp(`^${kid} .* active `, 'm'))
+    expect(api.keys.authorities.map(({ entry }) => entry.phase)).toEqual(['retiring', 'active'])
+  })
+
+  test('FE-10: but not before it is safe, while the bundle lacks it, or where nothing waits', async () => {
+    const refused = async (why: RegExp) => {
+      const { code, stderr } = await rotate('--use', 'x509-svid')
+      expect([code, api.keys.rotated]).toEqual([1, []])
+      expect(stderr).toMatch(why)
+    }
+    await refused(/the order of CA_KEY decides/)
+    await api.keys.addAuthority('announced')
+    await refused(/is announced and not published yet/)
+    const { kid } = await api.keys.addAuthority('published', { safeAt: api.keys.clock.seconds + 60 })
+    await refused(new RegExp(`${kid} is safe to sign with from .* in 60 s`))
+    Object.assign(api.keys.authorities[1]?.entry ?? {}, { safeAt: api.keys.clock.seconds })
+    api.answer('bundle', { status: 200, body: { keys: [], spiffe_sequence: 1 } })
+    await refused(new RegExp(`/bundle answers without ${kid}`))
+    for (const answer of [{ status: 503 }, { status: 200, body: { keys: 1 } }, { status: 200, body: '[]' }]) {
+      api.answer('bundle', answer)
+      await refused(/\/bundle: (?:answers 503|the answer is no bundle)/)
+    }
+    expect((await rotate('--use', 'x509-svid', '--apiserver', 'east=east')).code).toBe(2)
+    expect((await rotate('--use', 'sig')).code).toBe(2)
+  })
+
   test('--alg of nothing that signs is wrong usage', async () => {
     expect((await rotate('--alg', 'none')).code).toBe(2)
   })

@@ -2,6 +2,9 @@
 
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
+import { generateLocalKey, localSigner } from '../../../keys/local.ts'
+import { TrustDomain } from '../../../worker/spiffe/id.ts'
+import { selfSignAuthority } from '../../../worker/spiffe/x509_svid.ts'
 import { type AdminApi, startAdminApi } from '../../support/admin_api.ts'
 import { cli, Folder, type Outcome } from '../../support/cli.ts'
 
@@ -113,15 +116,34 @@ describe('D4: where each key stands', () => {
   })
 })
 
+test('XS-7: what signs certificates, and until when its own is good', async () => {
+  const { publicJwk, privateJwk } = await generateLocalKey('ES256')
+  const certificate = await selfSignAuthority(await localSigner(publicJwk, privateJwk), {
+    trustDomain: TrustDomain.parse('example.org'),
+    notBefore: Date.parse('2026-01-02T03:04:05Z') / 1000,
+    notAfter: Date.parse('2027-01-02T03:04:05Z') / 1000,
+  })
+  const active = await api.keys.addAuthority('active', {}, Buffer.from(certificate).toString('base64'))
+  const next = await api.keys.addAuthority('retiring', { keeper: 'wrapped' })
+  const { stdout } = await status()
+  expect(stdout).toMatch(/^CA KEY .* CERTIFICATE ENDS/m)
+  expect(stdout).toMatch(new RegExp(`^${active.kid} .* 2027-01-02T03:04:05Z +its successor signs from`, 'm'))
+  expect(stdout).toMatch(new RegExp(`^${next.kid} .* not a certificate +leaves the bundle at`, 'm'))
+  expect(JSON.parse((await status('-o', 'json')).stdout).authorities).toHaveLength(2)
+})
+
 test('KM-9: problems, keys that may be left over, what was revoked, and what KMS was asked for', async () => {
   const { keys } = api
-  keys.problems = [{ entry: 2, reason: 'denied' }]
+  keys.problems = [
+    { use: 'jwt-svid', entry: 2, reason: 'denied' },
+    { use: 'x509-svid', entry: 1, reason: 'key_mismatch' },
+  ]
   keys.orphans = ['0c9b\u001b[2J']
   keys.revoked.push({ kid: 'dead', revokedAt: keys.clock.seconds })
   const figures = { throttled: 2, failed: 3, meanMilliseconds: 11.6, slowestMilliseconds: 250 }
   keys.kms = { hours: [{ start: keys.clock.seconds, calls: 12_345, ...figures }] }
   const { stdout } = await status()
-  expect(stdout).toContain('SIGNING_KEY entry 2: denied\n')
+  expect(stdout).toContain('SIGNING_KEY entry 2: denied\nCA_KEY entry 1: key_mismatch\n')
   expect(stdout).toContain('spiffe-edge:creation=0c9b\\u{1b}[2J\n')
   expect(stdout).toContain('dead was revoked at ')
   expect(stdout).toMatch(/Z +12345 +2 +3 +12 +250\n/)
@@ -139,7 +161,12 @@ describe('an answer of another form is refused', () => {
   const hour = { start: 1, calls: 1, throttled: 0, failed: 0, meanMilliseconds: 1, slowestMilliseconds: 1 }
   const good = {
     ...{ now: 1, jwks: { sha256: 'a'.repeat(64) }, signingLeaseSeconds: 240, defaultAlg: 'ES256', keys: [key] },
-    ...{ problems: [{ entry: 1, reason: 'denied' }], orphans: ['x'], revoked: [{ kid: 'b', revokedAt: 1 }] },
+    authorities: [{ ...key, certificate: 'AAAA' }],
+    ...{
+      problems: [{ use: 'jwt-svid', entry: 1, reason: 'denied' }],
+      orphans: ['x'],
+      revoked: [{ kid: 'b', revokedAt: 1 }],
+    },
     kms: { hours: [hour] },
   }
 
@@ -176,8 +203,12 @@ describe('an answer of another form is refused', () => {
     ]),
     ['no dueAt', keyed({ dueAt: undefined })],
     ['a failure that is not known', keyed({ failed: 'arn:aws:kms:eu-central-1:111122223333:key/1' })],
-    ['a problem without entry', { ...good, problems: [{ reason: 'denied' }] }],
-    ['a problem without reason', { ...good, problems: [{ entry: 1, reason: '' }] }],
+    ['no authorities', { ...good, authorities: undefined }],
+    ['an authority that is none', { ...good, authorities: [{ ...key, certificate: null, kid: 1 }] }],
+    ['an authority without certificate', { ...good, authorities: [key] }],
+    ['a problem without entry', { ...good, problems: [{ use: 'jwt-svid', reason: 'denied' }] }],
+    ['a problem without reason', { ...good, problems: [{ use: 'jwt-svid', entry: 1, reason: '' }] }],
+    ['a problem of a use that is none', { ...good, problems: [{ use: 'sig', entry: 1, reason: 'denied' }] }],
     ['orphans that are no texts', { ...good, orphans: [1] }],
     ['no orphans', { ...good, orphans: null }],
     ['a revocation without time', { ...good, revoked: [{ kid: 'a' }] }],
