@@ -182,6 +182,31 @@ describe('signing keys', () => {
     expect(problemsOf({ ...PRODUCTION, SIGNING_KEY })).toEqual([problem])
   })
 
+  test.each([
+    ['local:ca', 'CA_KEY: entry 1: local keys are for development'],
+    ['awskms?alg=PS256', 'CA_KEY: entry 1: certificates are not signed with PS256'],
+    ['awskms:alias/ca awskms:alias/ca', 'CA_KEY: entry 2: is listed twice'],
+    [' , ', 'CA_KEY: names no key'],
+    ['wrapped', 'WRAPPING_KEY: is not set, and CA_KEY lists wrapped keys'],
+    [
+      'alias/ca',
+      'CA_KEY: entry 1: is none of awskms:<key>, awskms, wrapped, local:<name>, each with ?alg=… or without',
+    ],
+  ])('CA_KEY=%j is refused', (CA_KEY, problem) => {
+    expect(problemsOf({ ...PRODUCTION, CA_KEY })).toEqual([problem])
+  })
+
+  test('BU-9: what both lists say is no one key', () => {
+    const list = { SIGNING_KEY: 'awskms awskms?alg=RS256', CA_KEY: 'awskms' }
+    const { sources } = parseConfig({ ...PRODUCTION, ...list }, '', 'production').keys
+    expect(sources.map(({ use, entry }) => [use, entry])).toEqual([
+      ['jwt-svid', 1],
+      ['jwt-svid', 2],
+      ['x509-svid', 1],
+    ])
+    expect(new Set(sources.map(({ source }) => source)).size).toBe(3)
+  })
+
   test('20 are taken', () => {
     const SIGNING_KEY = Array.from({ length: 20 }, (_, index) => `awskms:alias/${index}`).join()
     expect(problemsOf({ ...PRODUCTION, SIGNING_KEY })).toEqual([])
