@@ -57,6 +57,7 @@ const ARROWS: Record<string, readonly string[]> = {
     'worker/audit',
     'worker/mint',
     'worker/policy',
+    'worker/refusal',
     'worker/spiffe',
     'worker/state',
   ],
@@ -196,7 +197,12 @@ test('every arrow and every package is used', () => {
 test('T-5: who makes the identities of the issuer itself, and who believes in them', () => {
   const importers = files.filter((file) => importsOf(file).some((target) => target.endsWith('/internal_grant.ts')))
   // `mint` asks whether a grant is one; everybody else who is here makes them.
-  expect(importers.sort()).toEqual(['worker/cluster/canary.ts', 'worker/cluster/reviewer.ts', 'worker/mint.ts'])
+  expect(importers.sort()).toEqual([
+    'worker/cluster/canary.ts',
+    'worker/cluster/reviewer.ts',
+    'worker/issue.ts',
+    'worker/mint.ts',
+  ])
 })
 
 test('only code that has to do with it knows what a Request or a Response is', () => {

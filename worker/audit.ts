@@ -21,7 +21,7 @@ export class Decision {
   readonly #time: number
   #subjectToken: string | null = null
   #attestation: Attestation | null = null
-  #issued: { registration: string; claims: JwtSvidClaims; kid: string; alg: string } | null = null
+  #issued: object | null = null
   #agentId: SpiffeId | null = null
   #refusal: Refusal | null = null
 
@@ -39,8 +39,37 @@ export class Decision {
     this.#attestation = attestation
   }
 
-  issued(registration: string, claims: JwtSvidClaims, { kid, alg }: { kid: string; alg: string }): void {
-    this.#issued = { registration, claims, kid, alg }
+  issued(
+    registration: string,
+    { sub, aud, exp, jti }: JwtSvidClaims,
+    { kid, alg }: { kid: string; alg: string },
+  ): void {
+    this.#issued = {
+      registration,
+      spiffe_id: sub,
+      audience: aud,
+      expires: exp,
+      // The token of an identical request that was under way already.
+      ...(jti !== this.id && { jti }),
+      kid,
+      alg,
+    }
+  }
+
+  /** @param certificate of which there is one for each of these lines, and one signature of the authority `kid` */
+  certified(
+    registration: string,
+    { spiffeId, expiresAt, serialNumber }: { spiffeId: SpiffeId; expiresAt: number; serialNumber: string },
+    { kid, alg }: { kid: string; alg: string },
+  ): void {
+    this.#issued = {
+      registration,
+      spiffe_id: spiffeId.toString(),
+      serial_number: serialNumber,
+      expires: expiresAt,
+      kid,
+      alg,
+    }
   }
 
   /** A node has been attested: nothing is issued, but it has been told who it is. */
@@ -72,7 +101,7 @@ export class Decision {
       time: new Date(this.#time * 1000).toISOString(),
       id: this.id,
       door: this.#door,
-      decision: this.#refusal ? 'refused' : this.#agentId ? 'attested' : 'issued',
+      decision: this.#refusal ? 'refused' : this.#issued ? 'issued' : 'attested',
       ...(this.#refusal && { reason: this.#refusal.reason, detail: this.#refusal.detail }),
       ...(this.#subjectToken !== null && { subject_token_sha256: await sha256Hex(this.#subjectToken) }),
       ...(attestation?.kind === 'oidc' && { attestor: attestation.attestor, subject: attestation.claims.sub }),
@@ -85,16 +114,7 @@ export class Decision {
         ...(attestation.live && { live: true }),
       }),
       ...(this.#agentId && { spiffe_id: this.#agentId.toString() }),
-      ...(this.#issued && {
-        registration: this.#issued.registration,
-        spiffe_id: this.#issued.claims.sub,
-        audience: this.#issued.claims.aud,
-        expires: this.#issued.claims.exp,
-        // The token of an identical request that was under way already.
-        ...(this.#issued.claims.jti !== this.id && { jti: this.#issued.claims.jti }),
-        kid: this.#issued.kid,
-        alg: this.#issued.alg,
-      }),
+      ...this.#issued,
     })
   }
 }

@@ -4,30 +4,63 @@
  */
 
 import type { PublicJwk } from '../keys/signer.ts'
-import type { Door } from './attest/attestation.ts'
+import type { Attestation, Door } from './attest/attestation.ts'
+import { attestNode, type K8sPsat } from './attest/k8s_psat.ts'
 import type { Decision } from './audit.ts'
-import { mint, sign } from './mint.ts'
-import { authorize, type Grant } from './policy/authorize.ts'
+import { mint, mintX509, sign, signX509 } from './mint.ts'
+import { authorize, type Grant, type JwtGrant, type X509Grant } from './policy/authorize.ts'
+import { internalX509Grant } from './policy/internal_grant.ts'
+import type { Policy } from './policy/policy.ts'
+import { Refusal } from './refusal.ts'
 import type { SharedCalls } from './shared_call.ts'
+import type { SpiffeId } from './spiffe/id.ts'
 import type { JwtSvidClaims } from './spiffe/jwt_svid.ts'
+import { serialNumberOf } from './spiffe/serial_number.ts'
+import { DEFAULT_X509_SVID_TTL_SECONDS } from './spiffe/x509_svid.ts'
 import type { KeyRing } from './state/key_ring.ts'
 import type { PolicyRing } from './state/policy_ring.ts'
 
 /** What a door has read out of its request. */
-export interface IssueRequest {
+interface SubjectRequest {
   readonly door: Door
   readonly subjectToken: string
-  /** The audiences asked for; none leaves the choice to the registration, if there is only one. */
-  readonly audience: readonly string[]
   /** The SPIFFE ID asked for; null leaves no choice. */
   readonly spiffeId: string | null
 }
 
-/** An SVID, and the terms it was issued under. */
+export interface IssueRequest extends SubjectRequest {
+  /** The audiences asked for; none leaves the choice to the registration, if there is only one. */
+  readonly audience: readonly string[]
+}
+
+export interface X509IssueRequest extends SubjectRequest {
+  readonly publicKey: PublicKeySource
+}
+
+/**
+ * The key that a certificate is for, as SubjectPublicKeyInfo, DER. Asked for only when it is known who is asking: nobody else
+ * gets to feed a parser (PS-6), or to have keys made.
+ */
+export type PublicKeySource = () => Promise<ArrayBuffer>
+
+/** A JWT-SVID, and the terms it was issued under. */
 export interface IssuedSvid {
   readonly svid: string
   readonly claims: JwtSvidClaims
-  readonly grant: Grant
+  readonly grant: JwtGrant
+}
+
+/** An X.509-SVID, with what it takes to believe in others. Certificates are DER. */
+export interface IssuedX509Svid {
+  /** Leaf first. */
+  readonly chain: readonly Uint8Array<ArrayBuffer>[]
+  /** Those of our own authorities. */
+  readonly bundle: readonly Uint8Array<ArrayBuffer>[]
+  /** Those of other trust domains, by name. */
+  readonly federated: ReadonlyMap<string, readonly Uint8Array<ArrayBuffer>[]>
+  /** Seconds since the epoch. */
+  readonly expiresAt: number
+  readonly grant: X509Grant
 }
 
 /** What issuing needs. Built once per isolate. */
@@ -38,6 +71,13 @@ export interface IssueDeps {
   readonly keyRing: KeyRing
   /** Identical requests that are under way at the same time share one signature. */
   readonly signing: SharedCalls<SignedSvid>
+  /**
+   * @param trustDomains by name
+   * @returns the X.509 authorities of those that are known, DER
+   */
+  federatedAuthorities(
+    trustDomains: readonly string[],
+  ): Promise<ReadonlyMap<string, readonly Uint8Array<ArrayBuffer>[]>>
   /** Seconds since the epoch. */
   now(): number
   waitUntil(promise: Promise<unknown>): void
@@ -55,14 +95,10 @@ export interface SignedSvid {
  * @throws Refusal
  */
 export async function issue(request: IssueRequest, deps: IssueDeps, decision: Decision): Promise<IssuedSvid> {
-  decision.presented(request.subjectToken)
   const now = deps.now()
-  const { attestors, policy } = await deps.policyRing.current()
-  const attestation = await attestors.attest(request.subjectToken, request.door, now)
-  decision.attested(attestation)
-  const grant = authorize(attestation, { svidType: 'JWT', ...request }, policy)
-  if (grant.live && attestation.kind === 'pod' && !attestation.live)
-    await attestors.serviceAccounts.confirm(request.subjectToken, attestation)
+  const grant = await admit(request, now, deps, decision, (attestation, policy) =>
+    authorize(attestation, { svidType: 'JWT', ...request }, policy),
+  )
   const { claims, svid, publicJwk } = await deps.signing.run(
     sameness(request, grant),
     async () => {
@@ -75,7 +111,104 @@ export async function issue(request: IssueRequest, deps: IssueDeps, decision: De
   return { svid, claims, grant }
 }
 
+/**
+ * @param decision is told of each step as it is done
+ * @throws Refusal, and whatever `request.publicKey` throws
+ */
+export async function issueX509(
+  request: X509IssueRequest,
+  deps: IssueDeps,
+  decision: Decision,
+): Promise<IssuedX509Svid> {
+  const now = deps.now()
+  const grant = await admit(request, now, deps, decision, (attestation, policy) =>
+    authorize(attestation, { svidType: 'X509', ...request }, policy),
+  )
+  return certify(grant, await request.publicKey(), now, deps, decision)
+}
+
+/** A node that is who it says, and its certificate; null where there is no certificate authority. */
+export interface IssuedAgentSvid {
+  readonly agentId: SpiffeId
+  readonly selectors: ReadonlySet<string>
+  readonly issued: IssuedX509Svid | null
+}
+
+/**
+ * The same for a node, whose identity no registration gives: the cluster's record says whose pods stand for nodes.
+ *
+ * @param publicKey asked for in any case: a request with a key that is none is refused, whether or not it gets a certificate
+ * @throws Refusal, and whatever `publicKey` throws
+ */
+export async function issueAgentX509(
+  psat: K8sPsat,
+  publicKey: PublicKeySource,
+  deps: IssueDeps,
+  decision: Decision,
+): Promise<IssuedAgentSvid> {
+  decision.presented(psat.token)
+  const now = deps.now()
+  const { attestors, policy } = await deps.policyRing.current()
+  const { attestation, agentId } = await attestNode(psat, attestors.serviceAccounts, policy.trustDomain, now)
+  decision.attested(attestation)
+  policy.bans.check(attestation, agentId)
+  decision.agent(agentId)
+  const grant = internalX509Grant({
+    spiffeId: agentId,
+    ttlSeconds: DEFAULT_X509_SVID_TTL_SECONDS,
+    notAfter: attestation.expiresAt,
+  })
+  const key = await publicKey()
+  const { selectors } = attestation
+  try {
+    return { agentId, selectors, issued: await certify(grant, key, now, deps, decision) }
+  } catch (error) {
+    if (error instanceof Refusal && error.reason === 'x509_not_configured') return { agentId, selectors, issued: null }
+    throw error
+  }
+}
+
+/** What all have to pass who are here for themselves: who is asking, may they, and are they still there. */
+async function admit<G extends Grant>(
+  { subjectToken, door }: SubjectRequest,
+  now: number,
+  { policyRing }: IssueDeps,
+  decision: Decision,
+  decide: (attestation: Attestation, policy: Policy) => G,
+): Promise<G> {
+  decision.presented(subjectToken)
+  const { attestors, policy } = await policyRing.current()
+  const attestation = await attestors.attest(subjectToken, door, now)
+  decision.attested(attestation)
+  const grant = decide(attestation, policy)
+  if (grant.live && attestation.kind === 'pod' && !attestation.live)
+    await attestors.serviceAccounts.confirm(subjectToken, attestation)
+  return grant
+}
+
+async function certify(
+  grant: X509Grant,
+  publicKey: ArrayBuffer,
+  now: number,
+  { keyRing, federatedAuthorities }: IssueDeps,
+  decision: Decision,
+): Promise<IssuedX509Svid> {
+  const authority = await keyRing.x509Authority()
+  const terms = mintX509(grant, publicKey, authority, now)
+  // Before the signature: none is made for an answer that nobody gets.
+  const [bundle, federated] = await Promise.all([keyRing.x509Authorities(), federatedAuthorities(grant.federatesWith)])
+  const certificate = await signX509(terms, authority)
+  const { spiffeId, notAfter: expiresAt } = terms
+  decision.certified(
+    grant.registration,
+    { spiffeId, expiresAt, serialNumber: serialNumberOf(certificate) },
+    authority.signer.publicJwk,
+  )
+  // Every authority is a root: there is nothing between it and the leaf.
+  return { chain: [certificate], bundle, federated, expiresAt, grant }
+}
+
 /** One text for requests of one token under one grant: each has been attested and authorized for itself. */
-function sameness({ subjectToken }: IssueRequest, { spiffeId, ...terms }: Grant): string {
+function sameness({ subjectToken }: IssueRequest, { spiffeId, ...terms }: JwtGrant): string {
   return JSON.stringify([subjectToken, spiffeId.toString(), terms])
 }

@@ -16,12 +16,14 @@ export type RefusalReason =
   | 'requested_token_type_unsupported'
   | 'actor_token_unsupported'
   // Who is asking: the subject token.
+  | 'bearer_missing'
   | 'token_too_large'
   | 'token_malformed'
   | 'token_header'
   | 'token_algorithm'
   | 'token_issuer'
   | 'token_audience'
+  | 'door_closed'
   | 'token_key'
   | 'token_signature'
   | 'token_claims'
@@ -40,10 +42,11 @@ export type RefusalReason =
   | 'token_review_user'
   | 'token_review_pod'
   | 'node_uid_missing'
-  // Are they a node (PS-5, PS-6).
+  // Which key it is for.
   | 'json_malformed'
   | 'csr_missing'
   | 'csr_invalid'
+  // Are they a node (PS-5, PS-6).
   | 'attestation_payload_missing'
   | 'attestation_payload_malformed'
   | 'attestation_cluster_missing'

@@ -98,6 +98,7 @@ export function createDeps(config: Config, { keyState, policyState, ...world }: 
       policyState,
     }),
     keyRing,
+    federatedAuthorities: async () => new Map(),
   }
 }
 

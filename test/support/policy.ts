@@ -79,6 +79,7 @@ export function raw(name: string, path: string, change: Partial<Registration> = 
     audiences: ['k8s'],
     audienceCombinations: [],
     ttlSeconds: 300,
+    x509TtlSeconds: 3600,
     alg: null,
     sharedIdentity: false,
     ...change,

@@ -65,6 +65,22 @@ describe('style 4.10: one line for one decision', () => {
     expect(line).toMatchObject({ decision: 'issued', jti: CLAIMS.jti, id: expect.not.stringMatching(CLAIMS.jti) })
   })
 
+  test('issued as a certificate: which one, and by whose key it was signed', async () => {
+    const spiffeId = SpiffeId.parse('spiffe://example.org/web')
+    const certificate = { spiffeId, expiresAt: NOW + 3600, serialNumber: '0a1b' }
+    const line = await written((one) => one.certified('web', certificate, { kid: 'ca-1', alg: 'ES384' }))
+    expect(line).toMatchObject({
+      decision: 'issued',
+      registration: 'web',
+      spiffe_id: 'spiffe://example.org/web',
+      serial_number: '0a1b',
+      expires: NOW + 3600,
+      kid: 'ca-1',
+      alg: 'ES384',
+    })
+    expect(line).not.toHaveProperty('audience')
+  })
+
   test('refused before anything was read: that, and why', async () => {
     const decision = new Decision('token', NOW)
     const line = await written((one) => one.refused(new Refusal('parameter_missing', 'grant_type')), decision)

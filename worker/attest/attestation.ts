@@ -1,7 +1,7 @@
 /** Who is asking, as far as it has been proven. */
 
 /** Where a request came in: a token that is good at one door is not for that reason good at another (T-6). */
-export type Door = 'token' | 'k8s_psat'
+export type Door = 'token' | 'svid_x509' | 'kubespiffe' | 'k8s_psat'
 
 declare const proven: unique symbol
 

@@ -9,42 +9,85 @@ import { Refusal } from '../refusal.ts'
 import type { SpiffeId, TrustDomain } from '../spiffe/id.ts'
 import { isReserved } from '../spiffe/reserved.ts'
 import type { Policy } from './policy.ts'
-import type { Registration, SvidType } from './registration.ts'
+import type { Registration } from './registration.ts'
 import { agreesWithFacts, type TemplateFacts } from './spiffe_id_template.ts'
 
 declare const authorized: unique symbol
 
-/** The terms that an SVID is issued under, and all that minting reads. Only {@link authorize} makes one. */
-export interface Grant {
+/** The terms that an SVID of either kind is issued under. */
+interface Terms {
   readonly registration: string
   readonly spiffeId: SpiffeId
-  readonly audience: readonly string[]
-  /** Whether the audience is an API server, which takes the SVID as a bearer token (D12). */
-  readonly bearer: boolean
   readonly ttlSeconds: number
   /** Seconds since the epoch that the SVID may not outlive: the subject token's end (T-8). */
   readonly notAfter: number
-  readonly alg: AlgorithmName | null
-  /** Claims besides the SVID's own. */
-  readonly claims: Readonly<Record<string, string>>
   readonly hint: string | null
   /** Whether the API server must have said that the workload is alive. */
   readonly live: boolean
   readonly [authorized]: true
 }
 
+/** All that minting a JWT-SVID reads. Only {@link authorize} makes one. */
+export interface JwtGrant extends Terms {
+  readonly audience: readonly string[]
+  /** Whether the audience is an API server, which takes the SVID as a bearer token (D12). */
+  readonly bearer: boolean
+  readonly alg: AlgorithmName | null
+  /** Claims besides the SVID's own. */
+  readonly claims: Readonly<Record<string, string>>
+}
+
+/** All that minting an X.509-SVID reads, but for the key that it is for. Only {@link authorize} makes one. */
+export interface X509Grant extends Terms {
+  /** Each once, sorted. */
+  readonly dnsNames: readonly string[]
+  /** Trust domains whose certificates the workload is given with its own. */
+  readonly federatesWith: readonly string[]
+}
+
+export type Grant = JwtGrant | X509Grant
+
 /** What is asked for. */
-export interface Wanted {
-  readonly svidType: SvidType
+export interface JwtWanted {
+  readonly svidType: 'JWT'
   /** Of both `audience` and `resource`; none asks for the registration's only one. */
   readonly audience: readonly string[]
   /** The SPIFFE ID, for a workload that could have several; null leaves no choice. */
   readonly spiffeId: string | null
 }
 
+/** A certificate is made out to nobody, so there is no audience to choose by. */
+export type X509Wanted = Omit<JwtWanted, 'svidType' | 'audience'> & { readonly svidType: 'X509' }
+
 /** @throws Refusal */
-export function authorize(attestation: Attestation, wanted: Wanted, policy: Policy): Grant {
+export function authorize(attestation: Attestation, wanted: JwtWanted, policy: Policy): JwtGrant
+export function authorize(attestation: Attestation, wanted: X509Wanted, policy: Policy): X509Grant
+export function authorize(attestation: Attestation, wanted: JwtWanted | X509Wanted, policy: Policy): Grant {
   const { registrations, spiffeId } = selectRegistrations(attestation, wanted, policy)
+  const terms = (registration: Registration) => ({
+    registration: registration.name,
+    spiffeId,
+    notAfter: attestation.expiresAt,
+    hint: registration.hint,
+    live: registration.liveness === 'tokenReview',
+  })
+  if (wanted.svidType === 'X509') {
+    const { registration, ...certificate } = x509Terms(registrations)
+    return { ...terms(registration), ...certificate } as unknown as X509Grant
+  }
+  const { registration, audience } = jwtTerms(registrations, wanted)
+  return {
+    ...terms(registration),
+    audience,
+    bearer: policy.audiences.apiServers.has(audience[0] ?? ''),
+    ttlSeconds: registration.ttlSeconds,
+    alg: registration.alg,
+    claims: registration.claims,
+  } as unknown as JwtGrant
+}
+
+/** @returns the one registration that allows the audience, and that */
+function jwtTerms(registrations: readonly Registration[], wanted: JwtWanted) {
   const requested = wanted.audience.length > 0 ? wanted.audience : [onlyAudience(registrations)]
   const [term, ...rest] = registrations.flatMap((registration) => {
     const audience = allowedAudience(registration, requested)
@@ -55,32 +98,45 @@ export function authorize(attestation: Attestation, wanted: Wanted, policy: Poli
       'target_not_allowed',
       `not in the audiences of ${registrations.map(({ name }) => name).join(', ')}`,
     )
-  const { registration, audience } = term
   if (rest.length > 0)
     throw new Refusal(
       'registration_ambiguous',
-      `${registration.name} and ${rest[0]?.registration.name} allow the same audience`,
+      `${term.registration.name} and ${rest[0]?.registration.name} allow the same audience`,
     )
-  return {
-    registration: registration.name,
-    spiffeId,
-    audience,
-    bearer: policy.audiences.apiServers.has(audience[0] ?? ''),
-    ttlSeconds: registration.ttlSeconds,
-    notAfter: attestation.expiresAt,
-    alg: registration.alg,
-    claims: registration.claims,
-    hint: registration.hint,
-    live: registration.liveness === 'tokenReview',
-  } as Grant
+  return term
+}
+
+/**
+ * There is no audience to tell registrations apart by. So those of one SPIFFE ID, which are there for the sake of different
+ * audiences, have to say the same of certificates.
+ */
+function x509Terms(registrations: readonly Registration[]) {
+  const [term, ...rest] = registrations.map((registration) => ({
+    registration,
+    ttlSeconds: registration.x509TtlSeconds,
+    dnsNames: [...new Set(registration.dnsNames)].sort(),
+    federatesWith: [] as readonly string[],
+  }))
+  if (!term) throw new TypeError('at least one registration has been selected')
+  const same = ({ registration: { hint, liveness }, ...certificate }: typeof term) =>
+    JSON.stringify([hint, liveness, certificate])
+  const other = rest.find((one) => same(one) !== same(term))
+  if (other)
+    throw new Refusal(
+      'registration_ambiguous',
+      `${term.registration.name} and ${other.registration.name} give certificates on different terms`,
+    )
+  return term
 }
 
 /** @returns the registrations that match and give one SPIFFE ID, and that */
-function selectRegistrations(attestation: Attestation, { svidType, spiffeId }: Wanted, policy: Policy) {
+function selectRegistrations(attestation: Attestation, { svidType, spiffeId }: JwtWanted | X509Wanted, policy: Policy) {
   const matching = policy.registrations.matching(attestation)
   if (matching.length === 0) throw new Refusal('registration_none', 'no registration selects this workload')
+  // A key that is made here and sent is for those alone of whom it is written that they are to have one (T-22).
+  const explicit = attestation.door === 'kubespiffe'
   const candidates = matching
-    .filter(({ svidTypes }) => svidTypes.includes(svidType))
+    .filter(({ svidTypes }) => svidTypes.includes(svidType) && (!explicit || svidTypes.length === 1))
     .map((registration) => ({ registration, id: identify(registration, attestation, policy.trustDomain) }))
   if (candidates.length === 0)
     throw new Refusal('svid_type_not_allowed', `not given by ${matching.map(({ name }) => name).join(', ')}`)

@@ -149,7 +149,7 @@ export function compilePolicy(sourced: readonly SourcedObject[], context: Manife
   function compileOne(object: ManifestObject & { kind: 'WorkloadRegistration' }, source: Source) {
     let registration: Registration
     try {
-      registration = compileRegistration(object, source, context.trustDomain, [...clusters.keys()])
+      registration = compileRegistration(object, source, context.trustDomain, clusters)
     } catch (error) {
       if (!(error instanceof SpiffeIdError)) throw error
       return { registration: null, found: [`spec.spiffeID: ${error.message} of ${context.trustDomain}`] }

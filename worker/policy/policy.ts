@@ -352,6 +352,8 @@ export function checkCeiling(registration: Registration, cluster: Cluster | unde
   if (!registration.audiences.every((audience) => ceiling.audiences.includes(audience)))
     problems.push('spec.audiences: outside of what the cluster may give')
   if (registration.ttlSeconds > ceiling.maxTtlSeconds) problems.push('spec.ttlSeconds: above what the cluster may give')
+  if (registration.x509TtlSeconds > ceiling.maxTtlSeconds)
+    problems.push('spec.x509TtlSeconds: above what the cluster may give')
   if (!Object.keys(registration.claims).every((claim) => ceiling.claims.includes(claim)))
     problems.push('spec.claims: outside of what the cluster may give')
   if (!registration.dnsNames.every((name) => ceiling.dnsSuffixes.some((suffix) => name.endsWith(suffix))))

@@ -7,12 +7,15 @@ import { ALGORITHMS, type AlgorithmName } from '../../keys/algorithms.ts'
 import { DNS_NAME, MAX_DNS_NAME_LENGTH } from '../spiffe/dns_name.ts'
 import type { TrustDomain } from '../spiffe/id.ts'
 import { DEFAULT_JWT_SVID_TTL_SECONDS, MAX_JWT_SVID_TTL_SECONDS } from '../spiffe/jwt_svid.ts'
-import { ClusterName, DistinctAudiences, KUBERNETES_NAME } from './cluster.ts'
+import { DEFAULT_X509_SVID_TTL_SECONDS, MAX_X509_SVID_TTL_SECONDS } from '../spiffe/x509_svid.ts'
+import { type Cluster, ClusterName, DistinctAudiences, KUBERNETES_NAME } from './cluster.ts'
 import { ClaimName, ClaimPattern, compilePattern } from './oidc_attestor.ts'
 import { CLUSTER_SERVICE_ACCOUNT_ID, SERVICE_ACCOUNT_ID, SpiffeIdTemplate } from './spiffe_id_template.ts'
 
 /** Below this a token is spent before a slow client has used it. */
 const MIN_TTL_SECONDS = 30
+/** A certificate takes a signature of the CA, and a server that has it a restart or a reload. */
+const MIN_X509_TTL_SECONDS = 60
 
 const KubernetesName = z.string().check(z.regex(KUBERNETES_NAME, 'not a Kubernetes name'))
 
@@ -90,6 +93,7 @@ export const RegistrationManifest = z.strictObject({
         z.int().check(z.minimum(MIN_TTL_SECONDS), z.maximum(MAX_JWT_SVID_TTL_SECONDS)),
         DEFAULT_JWT_SVID_TTL_SECONDS,
       ),
+      x509TtlSeconds: z.optional(z.int().check(z.minimum(MIN_X509_TTL_SECONDS), z.maximum(MAX_X509_SVID_TTL_SECONDS))),
       alg: z.optional(z.enum(Object.keys(ALGORITHMS) as [AlgorithmName, ...AlgorithmName[]])),
       claims: z._default(ExtraClaims, {}),
       dnsNames: z._default(z.array(DnsName).check(z.maxLength(32)), []),
@@ -128,6 +132,8 @@ export interface Registration {
   /** Sets of audiences that one token may be made out to (T-7). */
   readonly audienceCombinations: readonly ReadonlySet<string>[]
   readonly ttlSeconds: number
+  /** The same for an X.509-SVID. */
+  readonly x509TtlSeconds: number
   /** null: whatever the first signing key makes. */
   readonly alg: AlgorithmName | null
   /** Claims of the JWT-SVID besides its own. */
@@ -151,7 +157,7 @@ export interface OidcSelector {
 }
 
 /**
- * @param clusters names of all clusters: with exactly one of them a registration need not name it, and its default SPIFFE
+ * @param clusters all there are, by name: with exactly one of them a registration need not name it, and its default SPIFFE
  *   ID does not (T-2)
  * @throws SpiffeIdError if the SPIFFE ID is not a template of `trustDomain`
  */
@@ -159,15 +165,17 @@ export function compileRegistration(
   { metadata, spec }: z.infer<typeof RegistrationManifest>,
   source: Source,
   trustDomain: TrustDomain,
-  clusters: readonly string[],
+  clusters: ReadonlyMap<string, Cluster>,
 ): Registration {
-  const alone = clusters.length === 1
+  const alone = clusters.size === 1
   const { selector, selectors, oidc } = spec
   const spiffeId = spec.spiffeID ?? `${trustDomain}${alone ? SERVICE_ACCOUNT_ID : CLUSTER_SERVICE_ACCOUNT_ID}`
   return {
     name: typeof source === 'object' ? `${source.cluster}/${metadata.name}` : metadata.name,
     source,
-    clusters: oidc ? [] : (spec.clusters ?? (typeof source === 'object' ? [source.cluster] : alone ? clusters : [])),
+    clusters: oidc
+      ? []
+      : (spec.clusters ?? (typeof source === 'object' ? [source.cluster] : alone ? [...clusters.keys()] : [])),
     selectors: selector ? [`k8s:ns:${selector.namespace}`, `k8s:sa:${selector.serviceAccountName}`] : (selectors ?? []),
     oidc: oidc ? compileOidcSelector(oidc) : null,
     podsOf: selector?.podName ?? null,
@@ -176,6 +184,7 @@ export function compileRegistration(
     audiences: spec.audiences,
     audienceCombinations: spec.audienceCombinations.map((combination) => new Set(combination)),
     ttlSeconds: spec.ttlSeconds,
+    x509TtlSeconds: spec.x509TtlSeconds ?? defaultX509Ttl(source, clusters),
     alg: spec.alg ?? null,
     claims: spec.claims,
     dnsNames: spec.dnsNames,
@@ -183,6 +192,12 @@ export function compileRegistration(
     liveness: spec.liveness,
     sharedIdentity: spec.sharedIdentity,
   }
+}
+
+/** Who has said nothing of certificates is not left out for the default's being above the ceiling. */
+function defaultX509Ttl(source: Source, clusters: ReadonlyMap<string, Cluster>): number {
+  const ceiling = typeof source === 'object' ? clusters.get(source.cluster)?.ceiling : null
+  return Math.min(DEFAULT_X509_SVID_TTL_SECONDS, ceiling?.maxTtlSeconds ?? Number.POSITIVE_INFINITY)
 }
 
 function compileOidcSelector({

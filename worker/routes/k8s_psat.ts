@@ -1,16 +1,18 @@
 /**
- * `POST /attest/k8s_psat`: SPIRE's node attestation over HTTP. Attestation data and a CSR in; the agent's ID and the node's
- * selectors out. What is left out is the challenge, which this attestor never makes.
+ * `POST /attest/k8s_psat`: SPIRE's node attestation over HTTP. Attestation data and a CSR in; the agent's ID, the node's
+ * selectors and, where there is a certificate authority, the agent's SVID out. What is left out is the challenge, which
+ * this attestor never makes.
  *
  * @see PS-3, PS-4
  */
 
-import { CsrError, readCsr } from '../../keys/csr.ts'
-import { attestNode, type K8sPsat } from '../attest/k8s_psat.ts'
+import { certificatesPem } from '../../keys/pem.ts'
+import type { K8sPsat } from '../attest/k8s_psat.ts'
 import { Decision, type Log } from '../audit.ts'
-import type { IssueDeps } from '../issue.ts'
+import { type IssueDeps, issueAgentX509 } from '../issue.ts'
 import { Refusal } from '../refusal.ts'
 import { readJson } from './read_body.ts'
+import { decodeCsr, readCsrKey } from './read_csr.ts'
 import { jsonResponse, nodeAttestationError } from './respond.ts'
 
 /**
@@ -20,19 +22,17 @@ export async function attestK8sPsat(request: Request, deps: IssueDeps & { log: L
   const decision = new Decision('k8s_psat', deps.now())
   try {
     const { psat, csr } = readAttestation(await readJson(request))
-    decision.presented(psat.token)
-    const { attestors, policy } = await deps.policyRing.current()
-    const { attestation, agentId } = await attestNode(psat, attestors.serviceAccounts, policy.trustDomain, deps.now())
-    decision.attested(attestation)
-    policy.bans.check(attestation, agentId)
-    // Only now: who is no node does not get to feed a parser (PS-6).
-    await checkCsr(csr)
-    decision.agent(agentId)
+    const { agentId, selectors, issued } = await issueAgentX509(psat, () => readCsrKey(csr), deps, decision)
     return jsonResponse({
       agent_id: agentId.toString(),
-      selectors: [...attestation.selectors],
+      selectors: [...selectors],
       // SPIRE's word for it: come again when it is over, nothing is renewed (PS-9).
       reattestable: true,
+      ...(issued && {
+        x509_svid: certificatesPem(issued.chain),
+        bundle: certificatesPem(issued.bundle),
+        expires_at: issued.expiresAt,
+      }),
     })
   } catch (error) {
     return nodeAttestationError(decision.refused(error), decision.id)
@@ -48,8 +48,8 @@ export async function attestK8sPsat(request: Request, deps: IssueDeps & { log: L
 function readAttestation(body: Readonly<Record<string, unknown>>): { psat: K8sPsat; csr: Uint8Array<ArrayBuffer> } {
   const unknown = Object.keys(body).find((name) => name !== 'payload' && name !== 'csr')
   if (unknown !== undefined) throw new Refusal('json_malformed', 'a member that is none of ours')
-  const { payload, csr } = body
-  if (typeof csr !== 'string' || csr === '') throw new Refusal('csr_missing', 'no csr')
+  const { payload } = body
+  const csr = decodeCsr(body.csr)
   if (payload === undefined || payload === null) throw new Refusal('attestation_payload_missing', 'no payload')
   if (typeof payload !== 'object' || Array.isArray(payload))
     throw new Refusal('attestation_payload_malformed', 'not an object')
@@ -59,22 +59,5 @@ function readAttestation(body: Readonly<Record<string, unknown>>): { psat: K8sPs
       throw new Refusal('attestation_payload_malformed', 'a member that is no text')
   if (!cluster) throw new Refusal('attestation_cluster_missing', 'no cluster')
   if (!token) throw new Refusal('attestation_token_missing', 'no token')
-  return { psat: { cluster: cluster as string, token: token as string }, csr: decode(csr) }
-}
-
-function decode(csr: string): Uint8Array<ArrayBuffer> {
-  try {
-    return Uint8Array.fromBase64(csr, { lastChunkHandling: 'strict' })
-  } catch {
-    throw new Refusal('csr_invalid', 'not base64')
-  }
-}
-
-async function checkCsr(csr: Uint8Array<ArrayBuffer>): Promise<void> {
-  try {
-    await readCsr(csr)
-  } catch (error) {
-    if (!(error instanceof CsrError)) throw error
-    throw new Refusal('csr_invalid', error.message)
-  }
+  return { psat: { cluster: cluster as string, token: token as string }, csr }
 }

@@ -56,12 +56,22 @@ const WIRE: Readonly<Record<RefusalReason, WireError>> = {
   requested_token_type_unsupported: request('requested_token_type must be urn:ietf:params:oauth:token-type:jwt'),
   actor_token_unsupported: request('delegation is not offered'),
 
+  bearer_missing: {
+    status: 401,
+    error: 'invalid_token',
+    description: 'the subject token is to be sent as bearer token, and is all the authentication there is',
+  },
   token_too_large: request('the subject token is too large'),
   token_malformed: request('the subject token is not a JWT in compact form'),
   token_header: request('the header of the subject token is not that of a service account token'),
   token_algorithm: request('the subject token is signed with an algorithm that is not accepted'),
   token_issuer: request('the subject token is of an issuer that is not known here'),
   token_audience: request('the subject token is made out to another audience'),
+  door_closed: {
+    status: 403,
+    error: 'access_denied',
+    description: 'the cluster of the subject token does not use this door',
+  },
   token_key: request('the subject token is signed with a key that its issuer does not publish'),
   token_signature: request('the signature of the subject token is not valid'),
   token_claims: request('the claims of the subject token are not those of a bound service account token'),
@@ -83,7 +93,9 @@ const WIRE: Readonly<Record<RefusalReason, WireError>> = {
 
   json_malformed: request('the request is not a POST of one JSON object without a query, of members that are known'),
   csr_missing: request('missing CSR'),
-  csr_invalid: request('the CSR is not a PKCS 10 request in base64 that its own key has signed'),
+  csr_invalid: request(
+    'the CSR is not a PKCS 10 request, PEM or DER in base64, that its own key has signed: RSA of 2048 to 4096 bits, P-256, P-384 or P-521',
+  ),
   attestation_payload_missing: request('missing attestation payload'),
   attestation_payload_malformed: request('the attestation payload is not an object with the texts cluster and token'),
   attestation_cluster_missing: request('missing cluster in attestation data'),
@@ -117,12 +129,9 @@ const WIRE: Readonly<Record<RefusalReason, WireError>> = {
 
   policy_unavailable: unavailable('the registrations cannot be had at the moment'),
   keys_unavailable: unavailable('there are no keys at the moment'),
-  x509_not_configured: {
-    status: 403,
-    error: 'access_denied',
-    description: 'this issuer gives no X.509-SVIDs',
-  },
   signing_unavailable: unavailable('signing is not possible at the moment'),
+  // Nothing that passes by itself, so no 503, and no 404, which would be taken for a wrong URL.
+  x509_not_configured: { status: 403, error: 'access_denied', description: 'this issuer has no certificate authority' },
   not_configured: unavailable('this issuer is not configured'),
   internal: { status: 500, error: 'server_error', description: 'something went wrong here' },
 }

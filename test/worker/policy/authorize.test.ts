@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Attestation, PodAttestation } from '../../../worker/attest/attestation.ts'
-import { authorize, type Grant, type Wanted } from '../../../worker/policy/authorize.ts'
+import { authorize, type JwtGrant, type JwtWanted, type X509Grant } from '../../../worker/policy/authorize.ts'
 import type { Policy } from '../../../worker/policy/policy.ts'
 import type { Registration } from '../../../worker/policy/registration.ts'
 import { RegistrationIndex } from '../../../worker/policy/registration_index.ts'
@@ -15,10 +15,24 @@ function decide(
   policy: Policy,
   audience: readonly string[] = [],
   who: Attestation = attestation(),
-  wanted: Partial<Wanted> = {},
-): Grant | RefusalReason {
+  wanted: Partial<JwtWanted> = {},
+): JwtGrant | RefusalReason {
   try {
     return authorize(who, { svidType: 'JWT', audience, spiffeId: null, ...wanted }, policy)
+  } catch (error) {
+    if (error instanceof Refusal) return error.reason
+    throw error
+  }
+}
+
+/** The same for a certificate. */
+function decideX509(
+  policy: Policy,
+  who: Attestation = attestation(),
+  spiffeId: string | null = null,
+): X509Grant | RefusalReason {
+  try {
+    return authorize(who, { svidType: 'X509', spiffeId }, policy)
   } catch (error) {
     if (error instanceof Refusal) return error.reason
     throw error
@@ -36,7 +50,7 @@ const rawPolicy = (...registrations: Registration[]): Policy => ({
 describe('a pod that is registered', () => {
   test('T-8: gets the terms of its registration, and the end of its own token as the last moment', () => {
     const policy = east(registration('web', { audiences: ['a'], ttlSeconds: 600, alg: 'RS256' }))
-    const grant = decide(policy, ['a']) as Grant
+    const grant = decide(policy, ['a']) as JwtGrant
     expect({ ...grant, spiffeId: grant.spiffeId.toString() }).toEqual({
       registration: 'web',
       spiffeId: `spiffe://example.org/ns/${POD.namespace}/sa/${POD.serviceAccount.name}`,
@@ -69,7 +83,7 @@ describe('a pod that is registered', () => {
       cluster('west'),
       registration('web', { audiences: ['k8s-east', 'k8s-west', 'k8s', 'a'] }),
     )
-    const bearer = (audience: string) => (decide(policy, [audience]) as Grant).bearer
+    const bearer = (audience: string) => (decide(policy, [audience]) as JwtGrant).bearer
     expect(['k8s-east', 'k8s-west', 'k8s', 'a'].map(bearer)).toEqual([true, true, false, false])
   })
 })
@@ -156,7 +170,7 @@ describe('T-7: audiences', () => {
     }),
   )
   const single = east(registration('web', { audiences: ['a'] }))
-  const granted = (decision: Grant | RefusalReason) => (typeof decision === 'string' ? decision : decision.audience)
+  const granted = (decision: JwtGrant | RefusalReason) => (typeof decision === 'string' ? decision : decision.audience)
 
   test.each<[string, Policy, readonly string[], readonly string[] | RefusalReason]>([
     ['none asked for, one to have', single, [], ['a']],
@@ -190,7 +204,7 @@ describe('T-4: a pod that could have several SPIFFE IDs', () => {
     registration('other', { spiffeID: id('/other'), audiences: ['a'], hint: 'the other' }),
     registration('certificate', { spiffeID: id('/certificate'), audiences: [], svidType: 'X509' }),
   )
-  const ask = (spiffeId: string | null, audience: readonly string[] = ['a'], more: Partial<Wanted> = {}) =>
+  const ask = (spiffeId: string | null, audience: readonly string[] = ['a'], more: Partial<JwtWanted> = {}) =>
     decide(policy, audience, attestation(), { spiffeId, ...more })
 
   test('gets none unless it names one, whichever audience it asks for', () => {
@@ -247,6 +261,122 @@ describe('T-4: a pod that could have several SPIFFE IDs', () => {
       expect(asked('b')).toMatchObject({ registration: 'other' })
       expect(asked('both')).toBe('registration_ambiguous')
     }
+  })
+})
+
+describe('a certificate', () => {
+  const id = (path: string) => `spiffe://example.org${path}`
+  const x509 = { svidType: 'X509', audiences: [] }
+
+  test('T-8: needs no audience, and has the terms of its registration', () => {
+    const spec = { audiences: ['a', 'b'], x509TtlSeconds: 7200, dnsNames: ['b.example', 'a.example'], hint: 'web' }
+    const grant = decideX509(east(registration('web', { ...spec, liveness: 'none' }))) as X509Grant
+    expect({ ...grant, spiffeId: grant.spiffeId.toString() }).toEqual({
+      registration: 'web',
+      spiffeId: `spiffe://example.org/ns/${POD.namespace}/sa/${POD.serviceAccount.name}`,
+      ttlSeconds: 7200,
+      notAfter: NOW + 3607,
+      dnsNames: ['a.example', 'b.example'],
+      federatesWith: [],
+      hint: 'web',
+      live: false,
+    })
+  })
+
+  test('lives an hour if nothing is said', () => {
+    expect(decideX509(east(registration('web', x509)))).toMatchObject({ ttlSeconds: 3600 })
+  })
+
+  test('is not for who is registered for tokens alone, or not at all', () => {
+    expect(decideX509(east(registration('web', { svidType: 'JWT' })))).toBe('svid_type_not_allowed')
+    expect(decideX509(east())).toBe('registration_none')
+  })
+
+  test('T-26: is not for who is banned', () => {
+    const ban = {
+      apiVersion: 'spiffe-edge.io/v1alpha1',
+      kind: 'Ban',
+      metadata: { name: 'thief' },
+      spec: { spiffeID: id('/x') },
+    }
+    expect(decideX509(east(registration('web', { ...x509, spiffeID: id('/x') }), ban))).toBe('banned')
+  })
+
+  describe('T-4: where several registrations give one ID', () => {
+    const two = (one: object, other: object) =>
+      east(
+        registration('one', { spiffeID: id('/x'), audiences: ['a'], ...one }),
+        registration('other', { spiffeID: id('/x'), audiences: ['b'], ...other }),
+      )
+
+    test('for different audiences, is granted if they say the same of certificates', () => {
+      for (const [one, other] of [
+        [{}, {}],
+        [{ ttlSeconds: 60, alg: 'RS256', claims: { tier: 'x' } }, { ttlSeconds: 120 }],
+        [{ dnsNames: ['a.example', 'b.example'] }, { dnsNames: ['b.example', 'a.example', 'a.example'] }],
+        [{ x509TtlSeconds: 3600 }, {}],
+      ] as const)
+        expect(decideX509(two(one, other))).toMatchObject({ spiffeId: { path: '/x' } })
+    })
+
+    test.each<[string, object]>([
+      ['life', { x509TtlSeconds: 60 }],
+      ['DNS names', { dnsNames: ['a.example'] }],
+      ['hint', { hint: 'other' }],
+    ])('is refused if they differ in %s, whichever comes first and whether or not it is named', (_, spec) => {
+      for (const policy of [two(spec, {}), two({}, spec)])
+        for (const name of [null, id('/x')])
+          expect(decideX509(policy, attestation(), name)).toBe('registration_ambiguous')
+    })
+
+    test('is refused if one wants the pod to be alive and the other does not care', () => {
+      const policy = rawPolicy(
+        raw('one', '/x', { svidTypes: ['X509'] }),
+        raw('other', '/x', { svidTypes: ['X509'], liveness: 'tokenReview' }),
+      )
+      expect(decideX509(policy)).toBe('registration_ambiguous')
+    })
+
+    test('is by the terms of those that are for certificates', () => {
+      const policy = two({ svidType: 'JWT', x509TtlSeconds: 60 }, {})
+      expect(decideX509(policy)).toMatchObject({ registration: 'other', ttlSeconds: 3600 })
+    })
+  })
+
+  test('T-4: is for the ID that is named, where there are several', () => {
+    const policy = east(
+      registration('one', { spiffeID: id('/one'), ...x509 }),
+      registration('other', { spiffeID: id('/other'), ...x509, x509TtlSeconds: 60 }),
+    )
+    expect(decideX509(policy)).toBe('registration_ambiguous')
+    expect(decideX509(policy, attestation(), id('/other'))).toMatchObject({ registration: 'other', ttlSeconds: 60 })
+    expect(decideX509(policy, attestation(), id('/third'))).toBe('spiffe_id_not_allowed')
+  })
+
+  describe('T-22: with a key that is made here', () => {
+    const who = attestation({ door: 'kubespiffe' })
+
+    test('is only for who is registered for certificates and nothing else', () => {
+      expect(decideX509(east(registration('web', x509)), who)).toMatchObject({ registration: 'web' })
+      expect(decideX509(east(registration('web')), who)).toBe('svid_type_not_allowed')
+      expect(decideX509(east(registration('web', { svidType: 'JWT' })), who)).toBe('svid_type_not_allowed')
+    })
+
+    test('is by the terms of such registrations alone', () => {
+      const policy = east(
+        registration('both', { spiffeID: id('/both'), x509TtlSeconds: 60 }),
+        registration('web', { ...x509, spiffeID: id('/web') }),
+      )
+      expect(decideX509(policy, who)).toMatchObject({ spiffeId: { path: '/web' }, ttlSeconds: 3600 })
+    })
+  })
+
+  test.each<[string, RefusalReason]>([
+    ['/spire/agent/x', 'spiffe_id_reserved'],
+    ['/spiffe-edge/reviewer/east', 'spiffe_id_reserved'],
+    ['/ns/kube-system/sa/admin', 'spiffe_id_unattested'],
+  ])('T-2, T-5: for %s is %s', (path, reason) => {
+    expect(decideX509(rawPolicy(raw('web', path, { svidTypes: ['X509'] })))).toBe(reason)
   })
 })
 

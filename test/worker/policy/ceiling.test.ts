@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest'
 import { authorize } from '../../../worker/policy/authorize.ts'
 import { compilePolicy, ManifestError, parseObject, type SourcedObject } from '../../../worker/policy/manifest.ts'
 import type { Policy } from '../../../worker/policy/policy.ts'
-import { Refusal } from '../../../worker/refusal.ts'
+import { Refusal, type RefusalReason } from '../../../worker/refusal.ts'
 import { attestation, CONTEXT, cluster, from, ISSUER, problemsOf, registration } from '../../support/policy.ts'
 
 const API = 'https://api.example.org'
@@ -38,21 +38,34 @@ const id = (path: string) => ({ spiffeID: `spiffe://example.org${path}` })
 
 const compile = (...objects: readonly SourcedObject[]) => compilePolicy([...objects, ...DEPLOYED], CONTEXT)
 
-/** What a pod of a cluster gets, or why it gets nothing. */
-function given(policy: Policy, name: string, svidType: 'JWT' | 'X509' = 'JWT') {
-  try {
-    const { spiffeId, ...grant } = authorize(
-      attestation({ cluster: name }),
-      { svidType, audience: [API], spiffeId: null },
-      policy,
-    )
+/** The token that a pod of a cluster gets, or why it gets none. */
+function given(policy: Policy, name: string) {
+  return reasonOr(() => {
+    const wanted = { svidType: 'JWT', audience: [API], spiffeId: null } as const
+    const { spiffeId, ...grant } = authorize(attestation({ cluster: name }), wanted, policy)
     return { ...grant, spiffeId: spiffeId.toString() }
+  })
+}
+
+/** The same for a certificate. */
+function certificateGiven(policy: Policy, name: string) {
+  return reasonOr(() => {
+    const wanted = { svidType: 'X509', spiffeId: null } as const
+    const { spiffeId, ...grant } = authorize(attestation({ cluster: name }), wanted, policy)
+    return { ...grant, spiffeId: spiffeId.toString() }
+  })
+}
+
+function reasonOr<T>(decide: () => T): T | RefusalReason {
+  try {
+    return decide()
   } catch (error) {
     if (error instanceof Refusal) return error.reason
     throw error
   }
 }
 const USUAL = given(compile().policy, 'east')
+const USUAL_CERTIFICATE = certificateGiven(compile().policy, 'east')
 
 const OUTSIDE = 'outside of what the cluster may give'
 
@@ -71,6 +84,7 @@ describe('T-1: an object of a cluster is taken', () => {
     ],
     ['with a shorter TTL', { ttlSeconds: 30 }],
     ['with the longest TTL', { ttlSeconds: 600 }],
+    ['with the longest TTL of certificates', { x509TtlSeconds: 600 }],
     ['with a claim that is allowed', { claims: { tier: 'gold' } }],
     ['with a DNS name below the suffix', { dnsNames: ['web.team.example.org', 'a.b.team.example.org'] }],
     ['for certificates alone', { svidType: 'X509', audiences: undefined }],
@@ -144,6 +158,7 @@ const ESCALATIONS: readonly [string, object, string][] = [
   ],
 
   ['a longer life', { ttlSeconds: 601 }, 'spec.ttlSeconds: above what the cluster may give'],
+  ['a longer life of certificates', { x509TtlSeconds: 601 }, 'spec.x509TtlSeconds: above what the cluster may give'],
   ['a claim that it may not give', { claims: { tier: 'gold', plan: 'x' } }, `spec.claims: ${OUTSIDE}`],
   ['a claim named as every object has one', { claims: { constructor: 'x' } }, `spec.claims: ${OUTSIDE}`],
   ['a DNS name that only ends alike', { dnsNames: ['evilteam.example.org'] }, `spec.dnsNames: ${OUTSIDE}`],
@@ -296,6 +311,7 @@ test('T-1: whatever objects of one cluster say, pods of another get what they go
       spiffeID: path,
       audiences: fc.uniqueArray(fc.constantFrom(API, 'b', ISSUER, 'k8s-east', 'spiffe-edge'), { minLength: 1 }),
       ttlSeconds: fc.constantFrom(30, 600, 601),
+      x509TtlSeconds: fc.constantFrom(60, 600, 601),
       claims: fc.constantFrom<object>({}, { tier: 'x' }, { plan: 'x' }),
       dnsNames: fc.subarray(['a.team.example.org', 'team.example.org']),
       sharedIdentity: fc.boolean(),
@@ -309,6 +325,13 @@ test('T-1: whatever objects of one cluster say, pods of another get what they go
       expect(problems).toEqual([])
       expect(policy.registrations.all.length + rejected.size).toBe(specs.length + 1)
       expect(given(policy, 'east')).toEqual(USUAL)
+      expect(certificateGiven(policy, 'east')).toEqual(USUAL_CERTIFICATE)
+      const certificate = certificateGiven(policy, 'west')
+      if (typeof certificate !== 'string') {
+        expect(certificate.spiffeId).toMatch(/^spiffe:\/\/example\.org\/(?:team|apps\/west)(?:\/|$)/)
+        expect(certificate.ttlSeconds).toBeLessThanOrEqual(600)
+        expect(certificate.dnsNames.filter((name) => !name.endsWith('.team.example.org'))).toEqual([])
+      }
       const got = given(policy, 'west')
       if (typeof got === 'string') return
       expect(got.spiffeId).toMatch(/^spiffe:\/\/example\.org\/(?:team|apps\/west)(?:\/|$)/)
@@ -318,6 +341,24 @@ test('T-1: whatever objects of one cluster say, pods of another get what they go
     }),
     { numRuns: 500 },
   )
+})
+
+test('T-1: an object that says nothing of certificates gets the usual life of them, or what its cluster may give', () => {
+  const life = (ceiling: object, source: SourcedObject['source']) => {
+    const west = cluster('west', { ceiling: { ...CEILING, ...ceiling } })
+    const objects = [...from('manifest', west), ...from(source, custom('one', { ttlSeconds: 30 }))]
+    return compilePolicy(objects, CONTEXT).policy.registrations.all[0]?.x509TtlSeconds
+  }
+  expect(life({ maxTtlSeconds: 3600 }, { cluster: 'west' })).toBe(3600)
+  expect(life({ maxTtlSeconds: 600 }, { cluster: 'west' })).toBe(600)
+  expect(life({ maxTtlSeconds: 30 }, { cluster: 'west' })).toBe(30)
+  expect(life({ maxTtlSeconds: 30 }, 'applied')).toBe(3600)
+})
+
+test('T-1, T-22: a pod gets the DNS names of its registration and no others, each once', () => {
+  const dnsNames = ['web.team.example.org', 'a.team.example.org', 'web.team.example.org']
+  const { policy } = compile(...from({ cluster: 'west' }, custom('good', { dnsNames })))
+  expect(certificateGiven(policy, 'west')).toMatchObject({ dnsNames: ['a.team.example.org', 'web.team.example.org'] })
 })
 
 describe('T-1: the ceilings of two clusters', () => {

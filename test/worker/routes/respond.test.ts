@@ -15,6 +15,7 @@ const WIRE: Readonly<Record<RefusalReason, readonly [status: number, error: stri
   requested_token_type_unsupported: [400, 'invalid_request'],
   actor_token_unsupported: [400, 'invalid_request'],
 
+  bearer_missing: [401, 'invalid_token'],
   // TX-5: a subject token that is invalid for any reason is an invalid_request.
   token_too_large: [400, 'invalid_request'],
   token_malformed: [400, 'invalid_request'],
@@ -22,6 +23,7 @@ const WIRE: Readonly<Record<RefusalReason, readonly [status: number, error: stri
   token_algorithm: [400, 'invalid_request'],
   token_issuer: [400, 'invalid_request'],
   token_audience: [400, 'invalid_request'],
+  door_closed: [403, 'access_denied'],
   token_key: [400, 'invalid_request'],
   token_signature: [400, 'invalid_request'],
   token_claims: [400, 'invalid_request'],
