@@ -12,6 +12,7 @@ import { type AdminKeysDeps, getKeys, postRevoke, postRotate } from './routes/ad
 import { attestK8sPsat } from './routes/k8s_psat.ts'
 import { adminError, methodNotAllowed, plainError } from './routes/respond.ts'
 import { structuredAuth } from './routes/structured_auth.ts'
+import { certifyKey } from './routes/svid_x509.ts'
 import { exchangeToken } from './routes/token.ts'
 import type { PublishedDocuments } from './state/key_ring.ts'
 
@@ -48,6 +49,7 @@ export function createApp(deps: AppDeps): App {
     structuredAuth(req.raw, deps.issuer, (await deps.policyRing.current()).policy),
   )
   post(at(PATHS.token), ({ req }) => exchangeToken(req.raw, deps))
+  post(at(PATHS.svidX509), ({ req }) => certifyKey(req.raw, deps))
   // Administrators see why: what they send is theirs.
   const administer = async (answer: Promise<Response>) => {
     try {

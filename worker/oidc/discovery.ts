@@ -9,6 +9,7 @@ export const PATHS = {
   jwks: '/keys',
   bundle: '/bundle',
   token: '/token',
+  svidX509: '/svid/x509',
   structuredAuth: '/structured-auth.yaml',
   nodeAttestation: '/attest/k8s_psat',
   adminObjects: '/admin/v1/objects',

@@ -5,6 +5,7 @@ import { type AdministerDeps, applyObjects, listObjects } from '../administer.ts
 import type { Administrators } from '../attest/administrators.ts'
 import type { Log } from '../audit.ts'
 import { Refusal } from '../refusal.ts'
+import { readBearer } from './read_bearer.ts'
 import { readJson } from './read_body.ts'
 import { adminResponse } from './respond.ts'
 
@@ -88,9 +89,8 @@ export async function authenticate(
   { administrators, now, log }: Pick<AdminDeps, 'administrators' | 'now' | 'log'>,
   revocationsOf: string | null = null,
 ): Promise<string> {
-  const [, token] = /^Bearer ([A-Za-z0-9._~+/-]+=*)$/i.exec(request.headers.get('authorization') ?? '') ?? []
   try {
-    return await administrators.authenticate(token ?? null, now(), revocationsOf)
+    return await administrators.authenticate(readBearer(request), now(), revocationsOf)
   } catch (error) {
     if (error instanceof Refusal) log({ event: 'admin_refused', reason: error.reason, detail: error.detail })
     throw error
