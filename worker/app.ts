@@ -10,6 +10,7 @@ import { Refusal } from './refusal.ts'
 import { type AdminDeps, getObjects, getRevocations, postApply } from './routes/admin.ts'
 import { type AdminKeysDeps, getKeys, postRevoke, postRotate } from './routes/admin_keys.ts'
 import { attestK8sPsat } from './routes/k8s_psat.ts'
+import { giveSvidWithKey } from './routes/kubespiffe.ts'
 import { adminError, methodNotAllowed, plainError } from './routes/respond.ts'
 import { structuredAuth } from './routes/structured_auth.ts'
 import { certifyKey } from './routes/svid_x509.ts'
@@ -50,6 +51,8 @@ export function createApp(deps: AppDeps): App {
   )
   post(at(PATHS.token), ({ req }) => exchangeToken(req.raw, deps))
   post(at(PATHS.svidX509), ({ req }) => certifyKey(req.raw, deps))
+  app.get(at(PATHS.kubespiffe), ({ req }) => giveSvidWithKey(req.raw, deps))
+  allow.set(at(PATHS.kubespiffe), 'GET, HEAD')
   // Administrators see why: what they send is theirs.
   const administer = async (answer: Promise<Response>) => {
     try {

@@ -115,7 +115,7 @@ describe('what there is not', () => {
     '/admin/v1',
     '/bundles',
     '/metrics',
-    '/v1/svid',
+    '/v1/svids',
     '/demo/token',
     '/.well-known/openid-configuration/',
     '/..%2fkeys',

@@ -4,6 +4,7 @@ import type { UnverifiedJws } from '../../keys/jws.ts'
 import { JwtError, parseJwt } from '../jwt.ts'
 import type { Cluster } from '../policy/cluster.ts'
 import type { OidcAttestor } from '../policy/oidc_attestor.ts'
+import { Refusal } from '../refusal.ts'
 import type { Attestation, Door } from './attestation.ts'
 import { OidcIssuer } from './oidc.ts'
 import { ServiceAccountAttestor, type ServiceAccountAttestorDeps, tokenRefusal } from './service_account.ts'
@@ -41,6 +42,7 @@ export class Attestors {
     const jws = this.#oidc.size === 0 ? null : readLeniently(token)
     const oidc = jws && this.#oidc.get(jws.payload.iss)
     if (!oidc) return this.serviceAccounts.attest(token, door, now)
+    if (door === 'kubespiffe') throw new Refusal('door_closed', 'only pods ask here')
     try {
       return await oidc.attest(jws, door, now)
     } catch (error) {

@@ -60,7 +60,7 @@ export async function attestNode(
       'service_account_not_allowed',
       `"${serviceAccount}" is not an allowed service account for cluster "${name}"`,
     )
-  const pod = await reviews.review(token, facts)
+  const pod = await reviews.review(token, facts, cluster.audiences)
   // A token that is bound to no pod has not come this far.
   if (!pod || !facts.pod) throw new Refusal('token_unbound', 'bound to no pod')
   const node = await reviews.findNode(facts, pod.nodeName, token)

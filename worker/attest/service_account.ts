@@ -12,7 +12,7 @@ import * as z from 'zod/mini'
 import { type UnverifiedJws, verifyCompact } from '../../keys/jws.ts'
 import type { KubernetesApi } from '../cluster/kubernetes_api.ts'
 import { checkTimes, JwtError, parseAudience, parseJwt } from '../jwt.ts'
-import type { Cluster } from '../policy/cluster.ts'
+import { attestationAudiences, type Cluster } from '../policy/cluster.ts'
 import { Refusal } from '../refusal.ts'
 import { attested, type Door, type PodAttestation } from './attestation.ts'
 import { ClusterKeys, type ClusterKeysDeps } from './cluster_keys.ts'
@@ -77,12 +77,12 @@ export class ServiceAccountAttestor {
   async attest(token: string, door: Door, now: number): Promise<PodAttestation> {
     const { source, jws } = refusing(() => {
       const unverified = parseJwt(token)
-      return { source: this.#select(unverified.payload), jws: unverified }
+      return { source: this.#select(unverified.payload, door), jws: unverified }
     })
     const { cluster, reviews } = source
     const facts = await verifyServiceAccountToken(jws, source, cluster.requireBoundPod, now)
     const live = reviews !== null && cluster.liveness === 'tokenReview'
-    const pod = live ? await reviews.review(token, facts) : null
+    const pod = live ? await reviews.review(token, facts, audiencesAt(door, cluster)) : null
     return attested({
       ...facts,
       kind: 'pod',
@@ -105,23 +105,34 @@ export class ServiceAccountAttestor {
    * @throws Refusal
    */
   async confirm(token: string, attestation: PodAttestation): Promise<void> {
-    const reviews = this.#byName.get(attestation.cluster)?.reviews
-    if (!reviews) throw new Refusal('cluster_api_unavailable', `cluster ${attestation.cluster} has no connection`)
-    await reviews.review(token, attestation)
+    const { reviews = null, cluster } = this.#byName.get(attestation.cluster) ?? {}
+    if (!reviews || !cluster)
+      throw new Refusal('cluster_api_unavailable', `cluster ${attestation.cluster} has no connection`)
+    await reviews.review(token, attestation, audiencesAt(attestation.door, cluster))
   }
 
   /**
    * Issuer and audience together select one record, and only its keys are tried (T-3). Every audience of the token must
    * be that record's: a token that is also good elsewhere could have come from there.
    */
-  #select({ iss, aud }: Readonly<Record<string, unknown>>): TokenSource {
+  #select({ iss, aud }: Readonly<Record<string, unknown>>, door: Door): TokenSource {
     const sharing = typeof iss === 'string' ? this.#byIssuer.get(iss) : undefined
     if (!sharing) throw new JwtError('issuer')
     const audience = parseAudience(aud)
-    const source = sharing.find(({ cluster }) => audience.every((value) => cluster.audiences.includes(value)))
+    const source = sharing.find(({ cluster }) => {
+      const accepted = audiencesAt(door, cluster)
+      return audience.every((value) => accepted.includes(value))
+    })
     if (!source) throw new JwtError('audience')
+    if (door === 'kubespiffe' && !source.cluster.kubespiffe)
+      throw new Refusal('door_closed', `spec.kubespiffe of cluster ${source.cluster.name} is not set`)
     return source
   }
+}
+
+/** What a subject token must be made out to at a door where the request names no cluster (T-6). */
+function audiencesAt(door: Door, cluster: Cluster): readonly string[] {
+  return door === 'kubespiffe' ? attestationAudiences(cluster) : cluster.audiences
 }
 
 /** @param before whose parts are kept as far as what they are made of has not changed */

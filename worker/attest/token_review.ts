@@ -59,7 +59,7 @@ export class TokenReviews {
   readonly #cluster: Cluster
   readonly #api: KubernetesApi
   readonly #deps: TokenReviewsDeps
-  /** By the token's SHA-256, oldest first. */
+  /** By the token's SHA-256 and what it had to be made out to, oldest first. */
   readonly #kept = new Map<string, { readonly pod: LivePod | null; readonly until: number }>()
   readonly #underWay = new SharedCalls<LivePod | null>()
 
@@ -71,16 +71,19 @@ export class TokenReviews {
 
   /**
    * @param facts what `token` says, verified
+   * @param audiences one of which it must be good for; none of them means the API server's own
    * @returns its pod, or null if it is bound to none
    * @throws Refusal
    */
-  async review(token: string, facts: TokenFacts): Promise<LivePod | null> {
-    const key = new Uint8Array(await crypto.subtle.digest('SHA-256', encoder.encode(token))).toBase64()
+  async review(token: string, facts: TokenFacts, audiences: readonly string[]): Promise<LivePod | null> {
+    const digest = await crypto.subtle.digest('SHA-256', encoder.encode(token))
+    // A yes at one door is none at another, whose tokens are made out to others (T-6). No audience has a blank in it.
+    const key = [new Uint8Array(digest).toBase64(), ...audiences].join(' ')
     const kept = this.#kept.get(key)
     if (kept && this.#deps.now() < kept.until) return kept.pod
     if (!this.#underWay.isUnderWay(key) && this.#underWay.size >= MAX_UNDER_WAY)
       throw unavailable(`cluster ${this.#cluster.name}: ${MAX_UNDER_WAY} reviews are under way`)
-    return this.#underWay.run(key, () => this.#ask(token, facts, key), this.#deps.waitUntil)
+    return this.#underWay.run(key, () => this.#ask(token, facts, audiences, key), this.#deps.waitUntil)
   }
 
   /**
@@ -100,11 +103,10 @@ export class TokenReviews {
     return { uid, labels: allowed(labels, this.#cluster.allowedNodeLabelKeys) }
   }
 
-  async #ask(token: string, facts: TokenFacts, key: string): Promise<LivePod | null> {
+  async #ask(token: string, facts: TokenFacts, audiences: readonly string[], key: string): Promise<LivePod | null> {
     const askedAt = this.#deps.now()
     // One deadline for both steps: who has joined this call waits for one (T-18).
     const signal = AbortSignal.timeout(FETCH_TIMEOUT_MS)
-    const { audiences } = this.#cluster
     const status = await this.#asking(() => this.#api.reviewToken(token, audiences, signal))
     checkReview(status, facts, audiences)
     const pod = facts.pod && (await this.#findPod(facts.namespace, facts.pod, facts.node, { reviewed: token, signal }))

@@ -10,6 +10,7 @@ export const PATHS = {
   bundle: '/bundle',
   token: '/token',
   svidX509: '/svid/x509',
+  kubespiffe: '/v1/svid',
   structuredAuth: '/structured-auth.yaml',
   nodeAttestation: '/attest/k8s_psat',
   adminObjects: '/admin/v1/objects',

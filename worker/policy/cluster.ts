@@ -14,6 +14,9 @@ const MAX_MAX_TOKEN_LIFETIME_SECONDS = 86_400
 /** The audience that SPIRE's agents and kubespiffe's pods also ask the kubelet for, under our own name. */
 const DEFAULT_ATTESTATION_AUDIENCE = 'spiffe-edge'
 
+/** What kubespiffe's pods ask the kubelet for, good at `/v1/svid` and nowhere else (T-6). */
+export const KUBESPIFFE_AUDIENCE = 'kubespiffed'
+
 /** A DNS label: short enough for a SPIFFE ID, and one path segment by construction. */
 export const ClusterName = z.string().check(z.regex(/^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/, 'not a DNS label'))
 
@@ -116,6 +119,7 @@ export const ClusterManifest = z.strictObject({
     allowedNodeLabelKeys: z._default(z.array(LabelKey), []),
     allowedPodLabelKeys: z._default(z.array(LabelKey), []),
     usePodUIDForAgentID: z._default(z.boolean(), false),
+    kubespiffe: z._default(z.boolean(), false),
     apiServer: z._default(
       z.strictObject({
         audiences: z.optional(Audiences),
@@ -174,6 +178,8 @@ export interface Cluster {
   readonly allowedNodeLabelKeys: readonly string[]
   readonly allowedPodLabelKeys: readonly string[]
   readonly usePodUIDForAgentID: boolean
+  /** Whether its pods may ask in kubespiffe's way, at `/v1/svid`. */
+  readonly kubespiffe: boolean
   /** Audiences of SVIDs that this cluster's API server takes as bearer tokens (T-7). */
   readonly apiServerAudiences: readonly string[]
   /** PEM, for an issuer whose certificate does not chain to a root that the API server's host knows. */
@@ -205,9 +211,15 @@ export function compileCluster({ metadata, spec }: z.infer<typeof ClusterManifes
     allowedNodeLabelKeys: spec.allowedNodeLabelKeys,
     allowedPodLabelKeys: spec.allowedPodLabelKeys,
     usePodUIDForAgentID: spec.usePodUIDForAgentID,
+    kubespiffe: spec.kubespiffe,
     apiServerAudiences: apiServer.audiences ?? [alone ? 'k8s' : `k8s-${metadata.name}`],
     certificateAuthority: apiServer.certificateAuthority ?? null,
   }
+}
+
+/** @returns what subject tokens of the cluster are made out to, at whichever door (T-6) */
+export function attestationAudiences({ audiences, kubespiffe }: Cluster): readonly string[] {
+  return kubespiffe ? [...audiences, KUBESPIFFE_AUDIENCE] : audiences
 }
 
 function compileReviewer(reviewer: z.infer<typeof ReviewerManifest>): Reviewer {

@@ -6,7 +6,7 @@ import type { TrustDomain } from '../spiffe/id.ts'
 import { isReserved } from '../spiffe/reserved.ts'
 import type { Admin } from './admin.ts'
 import type { Bans } from './ban.ts'
-import type { Cluster } from './cluster.ts'
+import { attestationAudiences, type Cluster, KUBESPIFFE_AUDIENCE } from './cluster.ts'
 import type { OidcAttestor } from './oidc_attestor.ts'
 import { demanded, type Registration } from './registration.ts'
 import type { RegistrationIndex } from './registration_index.ts'
@@ -49,7 +49,7 @@ export function audiencesOf(clusters: Iterable<Cluster>, attestors: Iterable<Oid
   const attestation = new Set<string>()
   const apiServers = new Set<string>()
   for (const cluster of clusters) {
-    for (const audience of cluster.audiences) attestation.add(audience)
+    for (const audience of attestationAudiences(cluster)) attestation.add(audience)
     for (const audience of cluster.apiServerAudiences) apiServers.add(audience)
   }
   for (const { audience } of attestors) attestation.add(audience)
@@ -205,12 +205,17 @@ function checkClusterAudiences(clusters: readonly Cluster[], context: ManifestCo
   for (const cluster of clusters) {
     const others = clusters.filter((other) => other !== cluster)
     const sharesIssuer = others.some((other) => other.issuer === cluster.issuer)
-    for (const audience of cluster.audiences) {
+    if (cluster.audiences.includes(KUBESPIFFE_AUDIENCE))
+      problems.push(
+        `Cluster ${cluster.name}: spec.audiences: ${KUBESPIFFE_AUDIENCE} is good at one door only: set spec.kubespiffe`,
+      )
+    for (const audience of attestationAudiences(cluster)) {
+      const field = cluster.audiences.includes(audience) ? 'spec.audiences' : 'spec.kubespiffe'
       if (isInternalAudience(audience, context))
-        problems.push(`Cluster ${cluster.name}: spec.audiences: ${audience} is reserved`)
-      if (sharesIssuer && others.some((other) => other.audiences.includes(audience)))
+        problems.push(`Cluster ${cluster.name}: ${field}: ${audience} is reserved`)
+      if (sharesIssuer && others.some((other) => attestationAudiences(other).includes(audience)))
         problems.push(
-          `Cluster ${cluster.name}: spec.audiences: ${audience} is another cluster's too, and the issuer is shared`,
+          `Cluster ${cluster.name}: ${field}: ${audience} is another cluster's too, and the issuer is shared`,
         )
     }
     for (const audience of cluster.apiServerAudiences) {
@@ -218,7 +223,7 @@ function checkClusterAudiences(clusters: readonly Cluster[], context: ManifestCo
       if (isInternalAudience(audience, context)) problems.push(`${where} is reserved`)
       if (others.some((other) => other.apiServerAudiences.includes(audience)))
         problems.push(`${where} is another cluster's too`)
-      if (clusters.some((other) => other.audiences.includes(audience)))
+      if (clusters.some((other) => attestationAudiences(other).includes(audience)))
         problems.push(`${where} is an attestation audience`)
     }
   }

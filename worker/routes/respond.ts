@@ -165,7 +165,18 @@ const DENIED_NODES: ReadonlySet<RefusalReason> = new Set([
  * @returns the same form as {@link oauthError}, with the distinctions that SPIRE's plugin makes
  */
 export function nodeAttestationError(refusal: Refusal, id: string): Response {
-  if (!DENIED_NODES.has(refusal.reason)) return oauthError(refusal, id)
+  return DENIED_NODES.has(refusal.reason) ? accessDenied(refusal, id) : oauthError(refusal, id)
+}
+
+/**
+ * @param id of the decision, by which the operator finds the whole reason
+ * @returns the same form as {@link oauthError}. Whoever gets nothing gets a 403: kubespiffe itself answers an empty 200 (T-22).
+ */
+export function kubespiffeError(refusal: Refusal, id: string): Response {
+  return WIRE[refusal.reason].status === 400 ? accessDenied(refusal, id) : oauthError(refusal, id)
+}
+
+function accessDenied(refusal: Refusal, id: string): Response {
   const { description } = WIRE[refusal.reason]
   const body = { error: 'access_denied', error_description: description, reason: refusal.reason, id }
   return Response.json(body, { status: 403, headers: errorHeaders(refusal) })

@@ -30,6 +30,7 @@ test('T-3: a record that says little is a cluster with cautious defaults', () =>
     maxTokenLifetimeSeconds: 7200,
     requireBoundPod: true,
     ...NO_API_SERVER,
+    kubespiffe: false,
     apiServerAudiences: ['k8s'],
     certificateAuthority: null,
   })
@@ -50,6 +51,7 @@ test('a record that says everything is taken at its word', () => {
     audiences: ['a', 'b'],
     maxTokenLifetimeSeconds: 600,
     requireBoundPod: false,
+    kubespiffe: true,
     apiServer: { audiences: ['api-a', 'api-b'], certificateAuthority: PEM + PEM },
   }
   expect(compiled('east', spec)).toEqual({
@@ -60,6 +62,7 @@ test('a record that says everything is taken at its word', () => {
     maxTokenLifetimeSeconds: 600,
     requireBoundPod: false,
     ...NO_API_SERVER,
+    kubespiffe: true,
     apiServerAudiences: ['api-a', 'api-b'],
     certificateAuthority: PEM + PEM,
   })
@@ -95,6 +98,16 @@ describe('the schema', () => {
       'T-6: no attestation audience, which is the API server’s, where nobody may be a node',
       { audiences: [] },
       'Cluster east: spec.audiences: is empty, which is for node attestation: needs spec.serviceAccountAllowList',
+    ],
+    [
+      "T-6: kubespiffe's audience at every door",
+      { audiences: ['spiffe-edge', 'kubespiffed'] },
+      'Cluster east: spec.audiences: kubespiffed is good at one door only: set spec.kubespiffe',
+    ],
+    [
+      "T-7: kubespiffe's audience for its API server",
+      { kubespiffe: true, apiServer: { audiences: ['kubespiffed'] } },
+      'Cluster east: spec.apiServer.audiences: kubespiffed is an attestation audience',
     ],
     ['an empty attestation audience', { audiences: [''] }, 'Cluster east: spec.audiences.0: not 1 to 512 printable'],
     ['an audience with a blank', { audiences: ['a b'] }, 'Cluster east: spec.audiences.0: not 1 to 512 printable'],
