@@ -1,14 +1,20 @@
 /** Requirements 12.9 and §9: SPIRE's node attestation, over HTTP and with a whole issuer around it. */
 
+import '@abraham/reflection'
+import { SubjectAlternativeNameExtension, X509Certificate } from '@peculiar/x509'
 import fc from 'fast-check'
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import { certificatesPem } from '../../../keys/pem.ts'
 import type { RefusalReason } from '../../../worker/refusal.ts'
+import type { X509Authority } from '../../../worker/spiffe/x509_svid.ts'
+import { NOW } from '../../support/clock.ts'
 import { FakeCluster, POD, SHARED_ISSUER, type TokenChange } from '../../support/cluster.ts'
 import { Network } from '../../support/cluster_network.ts'
 import { base64, makeCsr } from '../../support/csr.ts'
 import { FakeApiServer, NODE_IP } from '../../support/kube_api.ts'
 import { registration } from '../../support/policy.ts'
 import { findPieceOf } from '../../support/tokens.ts'
+import { giveAuthorities, makeAuthority } from '../authority.ts'
 import { TestIssuer } from '../issuer.ts'
 
 const ALLOWED = `${POD.namespace}:${POD.serviceAccount.name}`
@@ -73,7 +79,9 @@ async function attest(
   request: string | undefined = csr,
 ): Promise<Outcome> {
   const outcome = await send({ payload: { cluster, token }, csr: request }, {}, by)
-  expect(findPieceOf(token, JSON.stringify(outcome.body) + by.book.text)).toBeNull()
+  // A certificate is base64 too, of names that stand in the token as well.
+  const { x509_svid: _, ...said } = outcome.body
+  expect(findPieceOf(token, JSON.stringify(said) + by.book.text)).toBeNull()
   return outcome
 }
 
@@ -377,5 +385,75 @@ describe('T-26: a ban', () => {
     expect(
       (await attest(await east.token(), issuerOf({}, ban({ cluster: 'west', nodeUID: POD.node.uid })))).status,
     ).toBe(200)
+  })
+})
+
+describe('where there is a certificate authority, a node', () => {
+  const AGENT = `spiffe://example.org/spire/agent/k8s_psat/east/${POD.node.uid}`
+  let authority: X509Authority
+  beforeAll(async () => {
+    authority = await makeAuthority()
+  })
+  beforeEach(() => {
+    giveAuthorities(issuer, authority)
+  })
+
+  test('PS-4: gets its SVID, for the key of its CSR, with everything else as before', async () => {
+    const { der, spki } = await makeCsr()
+    const { status, body } = await attest(await east.token(), issuer, 'east', base64(der))
+    expect([status, Object.keys(body)]).toEqual([
+      200,
+      ['agent_id', 'selectors', 'reattestable', 'x509_svid', 'bundle', 'expires_at'],
+    ])
+    expect(body).toMatchObject({ agent_id: AGENT, reattestable: true, expires_at: NOW + 3600 })
+    expect(body.bundle).toBe(certificatesPem([authority.certificate]))
+    const leaf = new X509Certificate(String(body.x509_svid))
+    expect(leaf.getExtension(SubjectAlternativeNameExtension)?.names.toJSON()).toEqual([{ type: 'url', value: AGENT }])
+    expect(new Uint8Array(leaf.publicKey.rawData)).toEqual(new Uint8Array(spki))
+    expect(leaf.notAfter.getTime() / 1000).toBe(NOW + 3600)
+    expect(await leaf.verify({ publicKey: new X509Certificate(authority.certificate), signatureOnly: true })).toBe(true)
+  })
+
+  test('T-8: gets none that outlives its token, or the CA', async () => {
+    const short = await attest(await east.token({ claims: { exp: NOW + 600 } }))
+    expect(short.body.expires_at).toBe(NOW + 600)
+    giveAuthorities(issuer, await makeAuthority(NOW + 60))
+    expect((await attest(await east.token())).body.expires_at).toBe(NOW + 60)
+  })
+
+  test('leaves one line, with the certificate that it got', async () => {
+    const { body } = await attest(await east.token())
+    expect(issuer.book.decisions).toMatchObject([
+      {
+        door: 'k8s_psat',
+        decision: 'issued',
+        registration: 'internal',
+        spiffe_id: AGENT,
+        serial_number: new X509Certificate(String(body.x509_svid)).serialNumber,
+        kid: authority.signer.publicJwk.kid,
+      },
+    ])
+  })
+
+  test('12.9, T-26: gets none with a CSR that is none, or once it is banned', async () => {
+    const broken = await attest(await east.token(), issuer, 'east', 'AA==')
+    expect([broken.status, broken.body.reason]).toEqual([400, 'csr_invalid'])
+    const by = issuerOf(
+      {},
+      {
+        apiVersion: 'spiffe-edge.io/v1alpha1',
+        kind: 'Ban',
+        metadata: { name: 'thief' },
+        spec: { spiffeID: AGENT },
+      },
+    )
+    giveAuthorities(by, authority)
+    expect(await refused({}, by)).toEqual([403, 'banned'])
+    expect(by.book.decisions[0]).not.toHaveProperty('serial_number')
+  })
+
+  test('is told where it could not be signed', async () => {
+    giveAuthorities(issuer, await makeAuthority(NOW))
+    expect(await refused({})).toEqual([503, 'signing_unavailable'])
   })
 })
