@@ -276,7 +276,7 @@ describe('T-6: which token is good at which door', () => {
     const issuer = issuerOf([attestor, job])
     const token = await ci.token({ claims: { sub: 'job', aud: ci.audience, exp: NOW + 600 } })
     expect((await doors.svid_x509(issuer, token)).status).toBe(200)
-    expect(await outcome(issuer, token)).toEqual([403, 'door_closed'])
+    expect(await outcome(issuer, token)).toEqual([403, 'token_issuer'])
   })
 })
 
