@@ -141,6 +141,12 @@ export function readTime(der: Uint8Array<ArrayBuffer>): { seconds: number; rest:
   return { seconds, rest }
 }
 
+/** Whether two encodings are one. Of what is public: it takes as long as they are alike. */
+export function isSame(a: ArrayBuffer | Uint8Array, b: ArrayBuffer | Uint8Array): boolean {
+  const [these, those] = [new Uint8Array(a), new Uint8Array(b)]
+  return these.length === those.length && these.every((octet, index) => octet === those[index])
+}
+
 /** @returns big-endian, without zeros in front */
 function octetsOf(value: number): number[] {
   return value < 0x100 ? [value] : [...octetsOf(Math.floor(value / 0x100)), value % 0x100]

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { CsrError, readCsr } from '../../keys/csr.ts'
+import { bitString, element, integer, NULL, objectIdentifier, sequence } from '../../keys/der.ts'
 import { makeCsr } from '../support/csr.ts'
 
 let good: Awaited<ReturnType<typeof makeCsr>>
@@ -25,10 +26,41 @@ async function verdict(der: Uint8Array<ArrayBuffer>): Promise<string | null> {
   }
 }
 
-test.each(['P-256', 'RSA-2048'] as const)('a request with a %s key is for that key', async (kind) => {
-  const { der, spki } = await makeCsr(kind)
-  expect(new Uint8Array(await readCsr(der))).toEqual(new Uint8Array(spki))
-})
+const P256 = ['1.2.840.10045.2.1', objectIdentifier('1.2.840.10045.3.1.7')] as const
+const RSA = ['1.2.840.113549.1.1.1', NULL] as const
+/** The generator of P-256 (SEC 2 §2.4.2). */
+const COMPRESSED = '036b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296'
+
+function spki(algorithm: string, parameters: Uint8Array | null, key: Uint8Array): Uint8Array<ArrayBuffer> {
+  const identifier = sequence(objectIdentifier(algorithm), ...(parameters ? [parameters] : []))
+  return sequence(identifier, bitString(key))
+}
+
+/** Uncompressed, on no curve. */
+function point(scalarBytes: number): Uint8Array {
+  return Uint8Array.of(4, ...new Uint8Array(2 * scalarBytes).fill(1))
+}
+
+function rsaKey(modulusBytes: number, exponent: readonly number[]): Uint8Array {
+  const modulus = crypto.getRandomValues(new Uint8Array(modulusBytes))
+  modulus[0] = 0x80
+  modulus[modulusBytes - 1] = (modulus[modulusBytes - 1] as number) | 1
+  return sequence(integer(modulus), integer(Uint8Array.from(exponent)))
+}
+
+/** Signed by nobody: for what is looked at before the signature. */
+function requestFor(publicKey: Uint8Array): Uint8Array<ArrayBuffer> {
+  const info = sequence(integer(new Uint8Array()), sequence(), publicKey, element(0xa0))
+  return sequence(info, sequence(objectIdentifier('1.2.840.10045.4.3.2')), bitString(new Uint8Array(70)))
+}
+
+test.each(['P-256', 'P-384', 'P-521', 'RSA-2048', 'RSA-3072'] as const)(
+  'a request with a %s key is for that key',
+  async (kind) => {
+    const { der, spki } = await makeCsr(kind)
+    expect(new Uint8Array(await readCsr(der))).toEqual(new Uint8Array(spki))
+  },
+)
 
 describe('12.9: a request is refused', () => {
   test.each<[string, () => Uint8Array<ArrayBuffer>, string]>([
@@ -42,6 +74,53 @@ describe('12.9: a request is refused', () => {
     ['with another signature', () => changed(good.der.length - 1, 1), 'not signed by its own key'],
   ])('%s', async (_, der, problem) => {
     expect(await verdict(der())).toBe(problem)
+  })
+
+  test.each([
+    ['RSA-1024', 'key too weak'],
+    ['RSA-2048 with exponent 3', 'key too weak'],
+    ['RSA-2048 with SHA-1', 'signed with a weak hash, or none'],
+    ['Ed25519', 'not a kind of key that is certified'],
+  ] as const)('XS-13: with a key of %s', async (kind, problem) => {
+    expect(await verdict((await makeCsr(kind)).der)).toBe(problem)
+  })
+
+  test.each<[string, Uint8Array<ArrayBuffer>, string]>([
+    [
+      'secp256k1',
+      spki('1.2.840.10045.2.1', objectIdentifier('1.3.132.0.10'), point(32)),
+      'not a kind of key that is certified',
+    ],
+    [
+      'P-224',
+      spki('1.2.840.10045.2.1', objectIdentifier('1.3.132.0.33'), point(28)),
+      'not a kind of key that is certified',
+    ],
+    ['a curve of its own', spki('1.2.840.10045.2.1', sequence(), point(32)), 'not a PKCS #10 request'],
+    ['X25519', spki('1.3.101.110', null, new Uint8Array(32).fill(9)), 'not a kind of key that is certified'],
+    [
+      'RSA for PSS alone',
+      spki('1.2.840.113549.1.1.10', null, rsaKey(256, [1, 0, 1])),
+      'not a kind of key that is certified',
+    ],
+    ['P-256, a point off the curve', spki(...P256, point(32)), 'not a public key'],
+    ['P-256, the point at infinity', spki(...P256, Uint8Array.of(0)), 'not a public key'],
+    ['P-256, compressed', spki(...P256, Uint8Array.fromHex(COMPRESSED)), 'not a public key'],
+    ['RSA-2040', spki(...RSA, rsaKey(255, [1, 0, 1])), 'key too weak'],
+    ['RSA-8200', spki(...RSA, rsaKey(1025, [1, 0, 1])), 'key too large'],
+    ['RSA with exponent 0', spki(...RSA, rsaKey(256, [0])), 'not a public key'],
+    ['RSA with exponent 1', spki(...RSA, rsaKey(256, [1])), 'not a public key'],
+    ['RSA with an even exponent', spki(...RSA, rsaKey(256, [1, 0, 0])), 'not a public key'],
+    ['RSA with an exponent of 64 bits', spki(...RSA, rsaKey(256, [1, 0, 0, 0, 0, 0, 0, 1])), 'not a public key'],
+    ['RSA, without a key', spki(...RSA, new Uint8Array()), 'not a PKCS #10 request'],
+  ])('XS-13: with a key of %s, before its signature is looked at', async (_, publicKey, problem) => {
+    expect(await verdict(requestFor(publicKey))).toBe(problem)
+  })
+
+  test('12.3: with the key of another', async () => {
+    const other = new Uint8Array((await makeCsr()).spki)
+    const der = Uint8Array.fromHex(good.der.toHex().replace(new Uint8Array(good.spki).toHex(), other.toHex()))
+    expect(await verdict(der)).toBe('not signed by its own key')
   })
 
   // The library writes a request anew before it checks the signature, so a change to what says nothing may pass.

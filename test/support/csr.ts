@@ -3,14 +3,19 @@
 import '@abraham/reflection'
 import { Pkcs10CertificateRequestGenerator } from '@peculiar/x509'
 
+const rsa = (modulusLength: number, publicExponent = Uint8Array.of(1, 0, 1)) =>
+  ({ name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256', modulusLength, publicExponent }) as const
+
 const ALGORITHMS = {
   'P-256': { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' },
-  'RSA-2048': {
-    name: 'RSASSA-PKCS1-v1_5',
-    hash: 'SHA-256',
-    modulusLength: 2048,
-    publicExponent: Uint8Array.of(1, 0, 1),
-  },
+  'P-384': { name: 'ECDSA', namedCurve: 'P-384', hash: 'SHA-384' },
+  'P-521': { name: 'ECDSA', namedCurve: 'P-521', hash: 'SHA-512' },
+  'RSA-1024': rsa(1024),
+  'RSA-2048': rsa(2048),
+  'RSA-3072': rsa(3072),
+  'RSA-2048 with exponent 3': rsa(2048, Uint8Array.of(3)),
+  'RSA-2048 with SHA-1': { ...rsa(2048), hash: 'SHA-1' },
+  Ed25519: { name: 'Ed25519' },
 } as const
 
 /** @returns DER, and the key that it is for as SubjectPublicKeyInfo */

@@ -16,6 +16,7 @@ import {
   explicit,
   INTEGER,
   integer,
+  isSame,
   NULL,
   OCTET_STRING,
   objectIdentifier,
@@ -135,8 +136,8 @@ export async function openAuthority(certificate: Der, signer: Signer): Promise<X
     // Made anew of what it says, it must come out the same: so there is nothing in it that was not looked at.
     const signature = readElement(tbs.rest.subarray(signatureAlgorithm.length), BIT_STRING)
     const same =
-      equal(tbs.whole, await authorityTbs(serial, terms, publicKey, alg)) &&
-      equal(tbs.rest.subarray(0, signatureAlgorithm.length), signatureAlgorithm) &&
+      isSame(tbs.whole, await authorityTbs(serial, terms, publicKey, alg)) &&
+      isSame(tbs.rest.subarray(0, signatureAlgorithm.length), signatureAlgorithm) &&
       signature.contents[0] === 0 &&
       signature.rest.length === 0 &&
       rest.length === 0
@@ -321,8 +322,4 @@ async function keyIdentifierOf(publicKey: Der): Promise<Der> {
 function extension(type: string, value: Der, critical?: 'critical'): Der {
   const wrapped = element(OCTET_STRING, value)
   return critical ? sequence(objectIdentifier(type), TRUE, wrapped) : sequence(objectIdentifier(type), wrapped)
-}
-
-function equal(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((octet, index) => octet === b[index])
 }
