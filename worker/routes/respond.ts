@@ -94,7 +94,7 @@ const WIRE: Readonly<Record<RefusalReason, WireError>> = {
   json_malformed: request('the request is not a POST of one JSON object without a query, of members that are known'),
   csr_missing: request('missing CSR'),
   csr_invalid: request(
-    'the CSR is not a PKCS 10 request, PEM or DER in base64, that its own key has signed: RSA of 2048 to 4096 bits, P-256, P-384 or P-521',
+    'the CSR is not a PKCS 10 request, PEM or DER in base64, signed by a key of its own that is certified here: P-256, P-384, P-521, or RSA from 2048 bits with exponent 65537',
   ),
   attestation_payload_missing: request('missing attestation payload'),
   attestation_payload_malformed: request('the attestation payload is not an object with the texts cluster and token'),

@@ -228,6 +228,19 @@ describe('T-22, XS-13: of a CSR, the key and nothing else is taken', () => {
     expect(issuer.book.decisions).toMatchObject([{ door: 'svid_x509', decision: 'refused', reason }])
   })
 
+  test.each(['RSA-1024', 'RSA-2048 with exponent 3', 'Ed25519'] as const)(
+    '12.3, XS-13: a request with a key that is %s is refused',
+    async (kind) => {
+      expect(await refused({ csr: base64((await makeCsr(kind)).der) })).toEqual([400, 'csr_invalid'])
+    },
+  )
+
+  test.each(['P-384', 'P-521', 'RSA-2048'] as const)('a request with a key that is %s is taken', async (kind) => {
+    const { der, spki } = await makeCsr(kind)
+    const { leaf } = await certified({ csr: base64(der) })
+    expect(new Uint8Array(leaf.publicKey.rawData)).toEqual(new Uint8Array(spki))
+  })
+
   test('PS-6: and is not parsed for who may not have a certificate', async () => {
     const broken = base64(Uint8Array.of(1, 2, 3))
     expect(await refused({ csr: broken }, issuer, { header: { kid: 'x' } })).toEqual([400, 'token_key'])
