@@ -7,7 +7,7 @@
  * @see [RFC 7518 §3.1](https://www.rfc-editor.org/rfc/rfc7518#section-3.1)
  */
 
-type Hash = 'SHA-256' | 'SHA-384' | 'SHA-512'
+export type Hash = 'SHA-256' | 'SHA-384' | 'SHA-512'
 
 interface Shared {
   readonly hash: Hash

@@ -11,13 +11,11 @@ import { ALGORITHMS, type AlgorithmName } from '../../keys/algorithms.ts'
 import {
   ascii,
   BIT_STRING,
-  bitString,
   element,
   explicit,
   INTEGER,
   integer,
   isSame,
-  NULL,
   OCTET_STRING,
   objectIdentifier,
   printableString,
@@ -29,8 +27,13 @@ import {
   TRUE,
   time,
 } from '../../keys/der.ts'
-import { derSignature, joseSignature } from '../../keys/ecdsa.ts'
-import { type PublicJwk, type Signer, SigningError } from '../../keys/signer.ts'
+import {
+  isSignedBy,
+  readSignedCertificate,
+  signatureAlgorithm,
+  signCertificate,
+} from '../../keys/signed_certificate.ts'
+import type { PublicJwk, Signer } from '../../keys/signer.ts'
 import { DNS_NAME, MAX_DNS_NAME_LENGTH } from './dns_name.ts'
 import { SpiffeId, type TrustDomain } from './id.ts'
 
@@ -116,8 +119,8 @@ export async function selfSignAuthority(
   signer: Signer,
   terms: { trustDomain: TrustDomain; notBefore: number; notAfter: number },
 ): Promise<Der> {
-  const publicKey = await exportPublicKey(signer.publicJwk)
-  return sign(await authorityTbs(newSerial(), terms, publicKey, signer.publicJwk.alg), signer)
+  const publicKey = await exportPublicKey(await importJwk(signer.publicJwk))
+  return signCertificate(await authorityTbs(newSerial(), terms, publicKey, signer.publicJwk.alg), signer)
 }
 
 /**
@@ -127,28 +130,21 @@ export async function selfSignAuthority(
  */
 export async function openAuthority(certificate: Der, signer: Signer): Promise<X509Authority> {
   const { alg } = signer.publicJwk
-  const signatureAlgorithm = signatureAlgorithmOf(alg)
-  const publicKey = await exportPublicKey(signer.publicJwk)
+  // Throws where it is RSA-PSS.
+  signatureAlgorithm(alg)
+  const key = await importJwk(signer.publicJwk)
+  const publicKey = await exportPublicKey(key)
   try {
-    const { contents, rest } = readElement(certificate, SEQUENCE)
-    const tbs = readElement(contents, SEQUENCE)
-    const { serial, ...terms } = readAuthority(tbs.contents)
-    // Made anew of what it says, it must come out the same: so there is nothing in it that was not looked at.
-    const signature = readElement(tbs.rest.subarray(signatureAlgorithm.length), BIT_STRING)
-    const same =
-      isSame(tbs.whole, await authorityTbs(serial, terms, publicKey, alg)) &&
-      isSame(tbs.rest.subarray(0, signatureAlgorithm.length), signatureAlgorithm) &&
-      signature.contents[0] === 0 &&
-      signature.rest.length === 0 &&
-      rest.length === 0
-    if (same && (await isSignedBy(signer.publicJwk, tbs.whole, signature.contents.subarray(1))))
-      return {
-        certificate,
-        ...terms,
-        signer,
-        subject: authoritySubject(serial),
-        keyIdentifier: await keyIdentifierOf(publicKey),
+    const signed = readSignedCertificate(certificate)
+    if (signed?.alg === alg) {
+      const { serial, ...terms } = readAuthority(readElement(signed.tbs, SEQUENCE).contents)
+      // Made anew of what it says, it must come out the same: so there is nothing in it that was not looked at.
+      const same = isSame(signed.tbs, await authorityTbs(serial, terms, publicKey, alg))
+      if (same && (await isSignedBy(signed, key))) {
+        const keyIdentifier = await keyIdentifierOf(publicKey)
+        return { certificate, ...terms, signer, subject: authoritySubject(serial), keyIdentifier }
       }
+    }
   } catch {
     // It was not even DER, or what stands in the place of a time or an ID is none.
   }
@@ -173,7 +169,7 @@ export async function signX509Svid(terms: X509SvidTerms, authority: X509Authorit
   const tbs = sequence(
     V3,
     integer(newSerial()),
-    signatureAlgorithmOf(authority.signer.publicJwk.alg),
+    signatureAlgorithm(authority.signer.publicJwk.alg),
     authority.subject,
     validity(notBefore, notAfter),
     LEAF_SUBJECT,
@@ -187,7 +183,7 @@ export async function signX509Svid(terms: X509SvidTerms, authority: X509Authorit
       ),
     ),
   )
-  return sign(tbs, authority.signer)
+  return signCertificate(tbs, authority.signer)
 }
 
 async function authorityTbs(
@@ -201,7 +197,7 @@ async function authorityTbs(
   return sequence(
     V3,
     integer(serial),
-    signatureAlgorithmOf(alg),
+    signatureAlgorithm(alg),
     subject,
     validity(notBefore, notAfter),
     subject,
@@ -239,39 +235,13 @@ function readAuthority(tbs: Der): { serial: Der; trustDomain: TrustDomain; notBe
   }
 }
 
-/** @returns the certificate: what is signed, how, and the signature */
-async function sign(tbs: Der, signer: Signer): Promise<Der> {
-  const { alg, kty } = signer.publicJwk
-  const signature = await signer.sign(tbs)
-  return sequence(tbs, signatureAlgorithmOf(alg), bitString(kty === 'EC' ? derSignature(signature) : signature))
-}
-
-async function isSignedBy(jwk: PublicJwk, tbs: Der, signature: Der): Promise<boolean> {
-  const algorithm = ALGORITHMS[jwk.alg]
-  const jose = algorithm.kty === 'EC' ? joseSignature(signature, algorithm.scalarBytes) : signature
-  return crypto.subtle.verify(algorithm.signature, await importPublicKey(jwk), jose, tbs)
-}
-
-function importPublicKey(jwk: PublicJwk): Promise<CryptoKey> {
+function importJwk(jwk: PublicJwk): Promise<CryptoKey> {
   return crypto.subtle.importKey('jwk', jwk as JsonWebKey, ALGORITHMS[jwk.alg].key, true, ['verify'])
 }
 
 /** @returns SubjectPublicKeyInfo, DER */
-async function exportPublicKey(jwk: PublicJwk): Promise<Der> {
-  return new Uint8Array((await crypto.subtle.exportKey('spki', await importPublicKey(jwk))) as ArrayBuffer)
-}
-
-/**
- * AlgorithmIdentifier: no parameters for ECDSA, NULL for RSA.
- *
- * @throws SigningError `key_mismatch` for RSA-PSS
- * @see [RFC 5758 §3.2](https://www.rfc-editor.org/rfc/rfc5758#section-3.2)
- * @see [RFC 4055 §5](https://www.rfc-editor.org/rfc/rfc4055#section-5)
- */
-function signatureAlgorithmOf(alg: AlgorithmName): Der {
-  const { kty, signatureOid } = ALGORITHMS[alg]
-  if (signatureOid === null) throw new SigningError('key_mismatch')
-  return kty === 'EC' ? sequence(objectIdentifier(signatureOid)) : sequence(objectIdentifier(signatureOid), NULL)
+async function exportPublicKey(key: CryptoKey): Promise<Der> {
+  return new Uint8Array((await crypto.subtle.exportKey('spki', key)) as ArrayBuffer)
 }
 
 /** Positive, 126 bits of it random, and always of the same length (RFC 5280 §4.1.2.2). */
