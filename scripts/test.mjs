@@ -11,7 +11,11 @@ import { buildGo } from './build_go.mjs'
 import { getKeyring } from './get_keyring.mjs'
 
 const PROJECTS = { quick: ['workerd', 'node'], interop: ['interop'] }
-const NEEDED = { go: ['go', ['version']], python: ['python3', ['-c', 'import venv']] }
+const NEEDED = {
+  go: ['go', ['version']],
+  openssl: ['openssl', ['version']],
+  python: ['python3', ['-c', 'import venv']],
+}
 
 const tiers = process.argv.slice(2)
 const started = Date.now()

@@ -6,6 +6,7 @@
 //	judge kube     --authentication-config FILE
 //	judge spiffe   --issuer URL --ca FILE --trust-domain NAME --audience NAME
 //	judge oidc     --issuer URL --ca FILE --audience NAME
+//	judge x509
 //
 // README.md describes what goes in and what comes out. A verdict, good or bad,
 // is always a line on standard output; a non-zero exit status means that there
@@ -37,11 +38,12 @@ var commands = map[string]func(ctx context.Context, args []string) error{
 	"kube":     judgeByKube,
 	"spiffe":   judgeBySPIFFE,
 	"oidc":     judgeByOIDC,
+	"x509":     judgeX509SVID,
 }
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: judge validate|kube|spiffe|oidc [flags]")
+		fmt.Fprintln(os.Stderr, "usage: judge validate|kube|spiffe|oidc|x509 [flags]")
 		os.Exit(2)
 	}
 	if err := commands[os.Args[1]](context.Background(), os.Args[2:]); err != nil {

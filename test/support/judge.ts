@@ -36,6 +36,11 @@ export function startOidcJudge(
   return startLineProgram(program(NEWEST), ['oidc', '--issuer', url, '--ca', caFile, '--audience', audience])
 }
 
+/** go-spiffe, for chains of certificates: test/judge/README.md has what it is asked. */
+export function startX509Judge(): Promise<LineProgram> {
+  return startLineProgram(program(NEWEST), ['x509'])
+}
+
 /** What kube-apiserver's own loader and validation say of each file. */
 export function validateAuthenticationConfigurations(
   minor: KubernetesMinor,
