@@ -7,6 +7,8 @@
 //	judge spiffe   --issuer URL --ca FILE --trust-domain NAME --audience NAME
 //	judge oidc     --issuer URL --ca FILE --audience NAME
 //	judge x509
+//	judge federation --issuer URL --ca FILE --trust-domain NAME --audience NAME
+//	judge mtls     --folder FOLDER
 //
 // README.md describes what goes in and what comes out. A verdict, good or bad,
 // is always a line on standard output; a non-zero exit status means that there
@@ -34,16 +36,18 @@ const startTimeout = 20 * time.Second
 
 // commands are the sub-commands by name. Each parses its own arguments.
 var commands = map[string]func(ctx context.Context, args []string) error{
-	"validate": validate,
-	"kube":     judgeByKube,
-	"spiffe":   judgeBySPIFFE,
-	"oidc":     judgeByOIDC,
-	"x509":     judgeX509SVID,
+	"validate":   validate,
+	"kube":       judgeByKube,
+	"spiffe":     judgeBySPIFFE,
+	"oidc":       judgeByOIDC,
+	"x509":       judgeX509SVID,
+	"federation": judgeByFederation,
+	"mtls":       talkByMTLS,
 }
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: judge validate|kube|spiffe|oidc|x509 [flags]")
+		fmt.Fprintln(os.Stderr, "usage: judge validate|kube|spiffe|oidc|x509|federation|mtls [flags]")
 		os.Exit(2)
 	}
 	if err := commands[os.Args[1]](context.Background(), os.Args[2:]); err != nil {
