@@ -9,10 +9,10 @@
 
 import type { PublicKey } from '@peculiar/x509'
 import { explicit, INTEGER, integer, isSame, readElement, readTime, SEQUENCE } from './der.ts'
-import { readSignedCertificate, type SignedCertificate, signatureAlgorithm } from './signed_certificate.ts'
+import { readSigned, type Signed, signatureAlgorithm } from './signed.ts'
 
 export interface Certificate {
-  readonly signed: SignedCertificate
+  readonly signed: Signed
   /** Name, DER, as {@link subject}. */
   readonly issuer: Uint8Array<ArrayBuffer>
   readonly subject: Uint8Array<ArrayBuffer>
@@ -72,7 +72,7 @@ export async function readCertificate(der: Uint8Array<ArrayBuffer>): Promise<Cer
 
 function read(der: Uint8Array<ArrayBuffer>, x509: typeof import('@peculiar/x509')): Certificate {
   if (der.length > MAX_CERTIFICATE_BYTES) throw new CertificateError('malformed')
-  const signed = readSignedCertificate(der)
+  const signed = readSigned(der)
   if (!signed) throw new CertificateError('signature_algorithm')
   const tbs = readElement(signed.tbs, SEQUENCE).contents
   if (!isSame(tbs.subarray(0, V3.length), V3)) throw new CertificateError('version')

@@ -10,11 +10,11 @@
 import type { PublicKey } from '@peculiar/x509'
 import { ALGORITHMS } from './algorithms.ts'
 import { readElement, SEQUENCE } from './der.ts'
+import { isSignedBy, readSigned, type Signed } from './signed.ts'
 import { importPublicKey, PublicKeyError } from './spki.ts'
 
 /** A request with an RSA-8192 key is below 3 KiB; attributes that nobody reads may add to it. */
 const MAX_CSR_BYTES = 8192
-const HASHES: ReadonlySet<unknown> = new Set(Object.values(ALGORITHMS).map(({ hash }) => hash))
 
 /** Thrown where a text is no request, or one that its key has not signed, or for a key that is not certified. Holds none of it. */
 export class CsrError extends Error {
@@ -31,27 +31,20 @@ export async function readCsr(der: Uint8Array<ArrayBuffer>): Promise<ArrayBuffer
   // The library is one of decorators, and wants this before it is there itself.
   await import('@abraham/reflection')
   const { Pkcs10CertificateRequest } = await import('@peculiar/x509')
-  let csr: InstanceType<typeof Pkcs10CertificateRequest>
+  let signed: Signed | null
   let publicKey: PublicKey
-  let behind: Uint8Array
-  let hash: unknown
   try {
-    behind = readElement(der, SEQUENCE).rest
-    csr = new Pkcs10CertificateRequest(der)
-    publicKey = csr.publicKey
-    hash = (csr.signatureAlgorithm as { hash?: { name?: unknown } }).hash?.name
-  } catch {
-    throw new CsrError('not a PKCS #10 request')
+    // What stands behind a request is not signed, and another reader might make something of it.
+    if (readElement(der, SEQUENCE).rest.length > 0) throw new CsrError('more than one request')
+    signed = readSigned(der)
+    publicKey = new Pkcs10CertificateRequest(der).publicKey
+  } catch (error) {
+    throw error instanceof CsrError ? error : new CsrError('not a PKCS #10 request')
   }
-  // What stands behind a request is not signed, and another reader might make something of it.
-  if (behind.length > 0) throw new CsrError('more than one request')
-  // Before its signature: what a key of no allowed size costs to verify is not known.
-  await importPublicKey(publicKey, 'SHA-256').catch((error) => {
+  if (!signed) throw new CsrError('signed by an algorithm that is not taken')
+  const key = await importPublicKey(publicKey, ALGORITHMS[signed.alg].hash).catch((error) => {
     throw error instanceof PublicKeyError ? new CsrError(error.message) : error
   })
-  if (!HASHES.has(hash)) throw new CsrError('signed with a weak hash, or none')
-  // An algorithm that there is not throws here.
-  const signed = await csr.verify().catch(() => false)
-  if (!signed) throw new CsrError('not signed by its own key')
+  if (!(await isSignedBy(signed, key))) throw new CsrError('not signed by its own key')
   return publicKey.rawData
 }

@@ -79,8 +79,8 @@ describe('12.9: a request is refused', () => {
   test.each([
     ['RSA-1024', 'public key not taken: too weak'],
     ['RSA-2048 with exponent 3', 'public key not taken: too weak'],
-    ['RSA-2048 with SHA-1', 'signed with a weak hash, or none'],
-    ['Ed25519', 'public key not taken: kind'],
+    ['RSA-2048 with SHA-1', 'signed by an algorithm that is not taken'],
+    ['Ed25519', 'signed by an algorithm that is not taken'],
   ] as const)('XS-13: with a key of %s', async (kind, problem) => {
     expect(await verdict((await makeCsr(kind)).der)).toBe(problem)
   })
@@ -115,13 +115,10 @@ describe('12.9: a request is refused', () => {
     expect(await verdict(der)).toBe('not signed by its own key')
   })
 
-  // The library writes a request anew before it checks the signature, so a change to what says nothing may pass.
-  test('whichever octet is another, it gets nobody another key, and fails with no other error', async () => {
-    const spki = new Uint8Array(good.spki)
+  test('whichever octet is another, and with no other error', async () => {
     await fc.assert(
       fc.asyncProperty(fc.nat(good.der.length - 1), fc.integer({ min: 1, max: 255 }), async (at, change) => {
-        const der = changed(at, change)
-        if ((await verdict(der)) === null) expect(new Uint8Array(await readCsr(der))).toEqual(spki)
+        expect(await verdict(changed(at, change))).not.toBeNull()
       }),
       { numRuns: 500 },
     )

@@ -22,7 +22,7 @@ import {
 import { derSignature } from '../../keys/ecdsa.ts'
 import { publicJwk } from '../../keys/jwks.ts'
 import { generateLocalKey, localSigner } from '../../keys/local.ts'
-import { signatureAlgorithm } from '../../keys/signed_certificate.ts'
+import { signatureAlgorithm } from '../../keys/signed.ts'
 import type { Signer } from '../../keys/signer.ts'
 import type { X509SvidErrorCode } from '../../worker/spiffe/x509_validation.ts'
 

@@ -27,12 +27,7 @@ import {
   TRUE,
   time,
 } from '../../keys/der.ts'
-import {
-  isSignedBy,
-  readSignedCertificate,
-  signatureAlgorithm,
-  signCertificate,
-} from '../../keys/signed_certificate.ts'
+import { isSignedBy, readSigned, signatureAlgorithm, signCertificate } from '../../keys/signed.ts'
 import type { PublicJwk, Signer } from '../../keys/signer.ts'
 import { DNS_NAME, MAX_DNS_NAME_LENGTH } from './dns_name.ts'
 import { SpiffeId, type TrustDomain } from './id.ts'
@@ -135,7 +130,7 @@ export async function openAuthority(certificate: Der, signer: Signer): Promise<X
   const key = await importJwk(signer.publicJwk)
   const publicKey = await exportPublicKey(key)
   try {
-    const signed = readSignedCertificate(certificate)
+    const signed = readSigned(certificate)
     if (signed?.alg === alg) {
       const { serial, ...terms } = readAuthority(readElement(signed.tbs, SEQUENCE).contents)
       // Made anew of what it says, it must come out the same: so there is nothing in it that was not looked at.

@@ -13,7 +13,7 @@ import {
   readCertificate,
 } from '../../keys/certificate.ts'
 import { isSame } from '../../keys/der.ts'
-import { isSignedBy } from '../../keys/signed_certificate.ts'
+import { isSignedBy } from '../../keys/signed.ts'
 import { importPublicKey, PublicKeyError } from '../../keys/spki.ts'
 import { SpiffeId, SpiffeIdError } from './id.ts'
 

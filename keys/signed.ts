@@ -1,7 +1,9 @@
 /**
- * The outside of a certificate: what is signed, by which algorithm, and the signature.
+ * What X.509 calls SIGNED: the outside of certificates and of requests for them. What is signed, by which algorithm, and the
+ * signature.
  *
  * @see [RFC 5280 §4.1.1](https://www.rfc-editor.org/rfc/rfc5280#section-4.1.1)
+ * @see [RFC 2986 §4.2](https://www.rfc-editor.org/rfc/rfc2986#section-4.2)
  */
 
 import { ALGORITHMS, type AlgorithmName, isAlgorithmName } from './algorithms.ts'
@@ -9,8 +11,8 @@ import { BIT_STRING, bitString, isSame, NULL, objectIdentifier, readElement, SEQ
 import { derSignature, joseSignature } from './ecdsa.ts'
 import { type Signer, SigningError } from './signer.ts'
 
-export interface SignedCertificate {
-  /** TBSCertificate, DER: the octets that are signed. */
+export interface Signed {
+  /** TBSCertificate or CertificationRequestInfo, DER: the octets that are signed. */
   readonly tbs: Uint8Array<ArrayBuffer>
   readonly alg: AlgorithmName
   readonly signature: Uint8Array<ArrayBuffer>
@@ -47,17 +49,17 @@ export async function signCertificate(tbs: Uint8Array, signer: Signer): Promise<
 }
 
 /**
- * @param der the whole of it is one certificate
+ * @param der the whole of it is one certificate or request
  * @returns null if its signature is by an algorithm that we do not verify
- * @throws TypeError if it is no certificate
+ * @throws TypeError if it is neither
  */
-export function readSignedCertificate(der: Uint8Array<ArrayBuffer>): SignedCertificate | null {
+export function readSigned(der: Uint8Array<ArrayBuffer>): Signed | null {
   const certificate = readElement(der, SEQUENCE)
   const tbs = readElement(certificate.contents, SEQUENCE)
   const identifier = readElement(tbs.rest, SEQUENCE)
   const signature = readElement(identifier.rest, BIT_STRING)
   if (signature.contents[0] !== 0 || signature.rest.length > 0 || certificate.rest.length > 0)
-    throw new TypeError('not a certificate')
+    throw new TypeError('not signed, or not alone')
   const alg = IDENTIFIERS.find((known) => isSame(known.identifier, identifier.whole))?.alg
   return alg === undefined ? null : { tbs: tbs.whole, alg, signature: signature.contents.subarray(1) }
 }
@@ -66,7 +68,7 @@ export function readSignedCertificate(der: Uint8Array<ArrayBuffer>): SignedCerti
  * @param key of any curve for an ECDSA signature: the algorithm says the hash, the key the curve. One for RSA is bound to
  *   the hash of the algorithm
  */
-export async function isSignedBy({ tbs, alg, signature }: SignedCertificate, key: CryptoKey): Promise<boolean> {
+export async function isSignedBy({ tbs, alg, signature }: Signed, key: CryptoKey): Promise<boolean> {
   const algorithm = ALGORITHMS[alg]
   if (key.algorithm.name !== algorithm.key.name) return false
   if (algorithm.kty === 'RSA') return crypto.subtle.verify(algorithm.signature, key, signature, tbs)
