@@ -15,6 +15,7 @@ export default defineConfig({
               modulesRules: [{ type: 'Text', include: ['**/*.yaml'] }],
               durableObjects: {
                 KEY_STATE: { className: 'KeyState', useSQLite: true },
+                FEDERATION_STATE: { className: 'FederationState', useSQLite: true },
                 POLICY_STATE: { className: 'PolicyState', useSQLite: true },
               },
             },

@@ -11,7 +11,14 @@ import { expect, test } from 'vitest'
 const ARROWS: Record<string, readonly string[]> = {
   'worker/index': ['worker/config', 'worker/service', 'worker/state'],
   'worker/development': ['worker/config', 'worker/service', 'worker/state', 'worker/demo'],
-  'worker/administer': ['worker/policy', 'worker/refusal', 'worker/shared_call', 'worker/state'],
+  'worker/administer': ['worker/federation', 'worker/policy', 'worker/refusal', 'worker/shared_call', 'worker/state'],
+  'worker/administer_federation': [
+    'worker/key_settings',
+    'worker/policy',
+    'worker/refusal',
+    'worker/shared_call',
+    'worker/state',
+  ],
   'worker/administer_keys': ['keys', 'worker/cluster', 'worker/config', 'worker/refusal', 'worker/state'],
   'worker/key_settings': ['keys', 'worker/endpoint_url', 'worker/key_times', 'worker/kms_access'],
   'worker/kms_access': ['keys', 'worker/endpoint_url', 'worker/fetch_json'],
@@ -39,6 +46,7 @@ const ARROWS: Record<string, readonly string[]> = {
   ],
   'worker/routes': [
     'worker/administer',
+    'worker/administer_federation',
     'worker/administer_keys',
     'keys',
     'worker/attest',
@@ -65,6 +73,7 @@ const ARROWS: Record<string, readonly string[]> = {
   'worker/attest': [
     'keys',
     'worker/cluster',
+    'worker/federation',
     'worker/fetch_json',
     'worker/jwt',
     'worker/oidc',
@@ -73,7 +82,14 @@ const ARROWS: Record<string, readonly string[]> = {
     'worker/shared_call',
     'worker/spiffe',
   ],
-  'worker/policy': ['keys', 'worker/attest', 'worker/endpoint_url', 'worker/refusal', 'worker/spiffe'],
+  'worker/policy': [
+    'keys',
+    'worker/attest',
+    'worker/endpoint_url',
+    'worker/federation',
+    'worker/refusal',
+    'worker/spiffe',
+  ],
   'worker/cluster': [
     'keys',
     'worker/audit',
@@ -89,6 +105,9 @@ const ARROWS: Record<string, readonly string[]> = {
     'worker/attest',
     'worker/audit',
     'worker/cluster',
+    'worker/endpoint_url',
+    'worker/federation',
+    'worker/fetch_json',
     'worker/key_settings',
     'worker/key_times',
     'worker/oidc',
@@ -98,6 +117,7 @@ const ARROWS: Record<string, readonly string[]> = {
     'worker/spiffe',
   ],
   'worker/spiffe': ['keys', 'worker/jwt'],
+  'worker/federation': ['keys', 'worker/strict_json'],
   'worker/oidc': ['keys', 'worker/endpoint_url', 'worker/fetch_json'],
   'worker/config': ['worker/fetch_json', 'worker/key_settings', 'worker/policy', 'worker/spiffe'],
   'worker/audit': ['worker/attest', 'worker/refusal', 'worker/spiffe'],
@@ -114,6 +134,7 @@ const ARROWS: Record<string, readonly string[]> = {
     'keys',
     'worker/attest',
     'worker/endpoint_url',
+    'worker/federation',
     'worker/fetch_json',
     'worker/jwt',
     'worker/oidc',
@@ -145,6 +166,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   'node:path': ['cli'],
   'node:readline': ['cli'],
   'node:timers/promises': ['cli'],
+  'node:tls': ['cli'],
   'node:util': ['cli'],
 }
 

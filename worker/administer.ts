@@ -3,6 +3,7 @@
  * together with everything else that there is, and happens whole or not at all.
  */
 
+import { ForeignBundleError, parseForeignBundle } from './federation/foreign_bundle.ts'
 import {
   compilePolicy,
   ManifestError,
@@ -15,6 +16,7 @@ import type { Registration } from './policy/registration.ts'
 import { revocationsProblem } from './policy/revocation.ts'
 import { Refusal } from './refusal.ts'
 import { settledOrLate } from './shared_call.ts'
+import type { FederationRing } from './state/federation_ring.ts'
 import { STATE_RETRY_AFTER_SECONDS, STATE_TIMEOUT_MS } from './state/leased_copy.ts'
 import type { PolicyRing, PolicySnapshot } from './state/policy_ring.ts'
 import type { ObjectName, PolicyState } from './state/policy_state.ts'
@@ -22,6 +24,7 @@ import type { ObjectName, PolicyState } from './state/policy_state.ts'
 /** What administering needs. Built once per isolate. */
 export interface AdministerDeps {
   readonly policyRing: PolicyRing
+  readonly federationRing: FederationRing
   readonly context: ManifestContext
   /** Seconds since the epoch. */
   now(): number
@@ -82,6 +85,7 @@ export async function applyObjects(request: ApplyRequest, deps: AdministerDeps):
     }
   })
   problems.push(...checkNames(put, request.remove, before))
+  for (const object of put) problems.push(...(await checkBundle(object)))
   const touched = new Set([...put.map(nameOf), ...request.remove].map(titleOf))
   const kept = before.objects.filter(
     ({ object, source }) => source !== 'applied' || !touched.has(titleOf(nameOf(object))),
@@ -132,6 +136,9 @@ export async function applyObjects(request: ApplyRequest, deps: AdministerDeps):
   if (version === null) return { outcome: 'conflict' }
   // It has happened. If this isolate can't read it back at once, it will before its lease is over.
   await deps.policyRing.renew().catch(() => {})
+  // What they may still know is used by nobody whose policy does not name it, and is deleted later if it can't be now.
+  const ended = [...before.policy.federation.keys()].filter((name) => !compiled.policy.federation.has(name))
+  if (ended.length > 0) await deps.federationRing.forget(version, ended).catch(() => {})
   return { outcome: 'applied', version, changes, warnings }
 }
 
@@ -166,6 +173,18 @@ function checkNames(
     problems.push(`${title}: ${sources.has(title) ? 'is in the deployed manifest' : 'there is none'}`)
   }
   return problems
+}
+
+/** What only an apply looks into, because it takes a parser of certificates that no request should wait for. */
+async function checkBundle(object: ManifestObject): Promise<string[]> {
+  if (object.kind !== 'FederatedTrustDomain' || object.spec.trustDomainBundle === undefined) return []
+  try {
+    await parseForeignBundle(object.spec.trustDomainBundle)
+    return []
+  } catch (error) {
+    if (!(error instanceof ForeignBundleError)) throw error
+    return [`${titleOf(nameOf(object))}: spec.trustDomainBundle: ${error.message}`]
+  }
 }
 
 function describeChanges(

@@ -8,6 +8,7 @@ import { PATHS } from './oidc/discovery.ts'
 import { preflight, servePublicDocument } from './oidc/public_document.ts'
 import { Refusal } from './refusal.ts'
 import { type AdminDeps, getObjects, getRevocations, postApply } from './routes/admin.ts'
+import { type AdminFederationDeps, getFederation, postBundle, postRefresh } from './routes/admin_federation.ts'
 import { type AdminKeysDeps, getKeys, postRevoke, postRotate } from './routes/admin_keys.ts'
 import { attestK8sPsat } from './routes/k8s_psat.ts'
 import { giveSvidWithKey } from './routes/kubespiffe.ts'
@@ -18,7 +19,7 @@ import { exchangeToken } from './routes/token.ts'
 import type { PublishedDocuments } from './state/key_ring.ts'
 
 /** What the routes need. Built once per isolate. */
-export interface AppDeps extends IssueDeps, AdminDeps, AdminKeysDeps {
+export interface AppDeps extends IssueDeps, AdminDeps, AdminKeysDeps, AdminFederationDeps {
   readonly config: Config
   log: Log
 }
@@ -65,6 +66,7 @@ export function createApp(deps: AppDeps): App {
   for (const [path, handler] of [
     [PATHS.adminObjects, getObjects],
     [PATHS.adminKeys, getKeys],
+    [PATHS.adminFederation, getFederation],
   ] as const) {
     app.get(at(path), ({ req }) => administer(handler(req.raw, deps)))
     allow.set(at(path), 'GET, HEAD')
@@ -76,6 +78,8 @@ export function createApp(deps: AppDeps): App {
   post(at(PATHS.adminApply), ({ req }) => administer(postApply(req.raw, deps)))
   post(at(PATHS.adminRotate), ({ req }) => administer(postRotate(req.raw, deps)))
   post(at(PATHS.adminRevoke), ({ req }) => administer(postRevoke(req.raw, deps)))
+  post(at(PATHS.adminBundle), ({ req }) => administer(postBundle(req.raw, deps)))
+  post(at(PATHS.adminRefresh), ({ req }) => administer(postRefresh(req.raw, deps)))
   post(at(PATHS.nodeAttestation), ({ req }) => attestK8sPsat(req.raw, deps))
   // Answers as long as the process does; ready means that the signing keys are known.
   app.get('/healthz', (context) => context.text('ok\n'))

@@ -105,6 +105,10 @@ export class Decision {
       ...(this.#refusal && { reason: this.#refusal.reason, detail: this.#refusal.detail }),
       ...(this.#subjectToken !== null && { subject_token_sha256: await sha256Hex(this.#subjectToken) }),
       ...(attestation?.kind === 'oidc' && { attestor: attestation.attestor, subject: attestation.claims.sub }),
+      ...(attestation?.kind === 'federated' && {
+        federated_trust_domain: attestation.trustDomain,
+        subject: attestation.spiffeId.toString(),
+      }),
       ...(attestation?.kind === 'pod' && {
         cluster: attestation.cluster,
         namespace: attestation.namespace,

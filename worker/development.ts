@@ -6,6 +6,7 @@ import manifest from './manifest.yaml'
 import { createService } from './service.ts'
 
 export { DemoCluster } from './demo/demo_cluster.ts'
+export { FederationState } from './state/federation_state.ts'
 export { KeyState } from './state/key_state.ts'
 export { PolicyState } from './state/policy_state.ts'
 

@@ -66,6 +66,40 @@ export async function fetchJson(url: string, options: FetchOptions = {}): Promis
  * @throws FetchError, as {@link fetchJson} does; `not_json` is text that is no UTF-8
  */
 export async function fetchText(url: string, options: FetchOptions = {}): Promise<string> {
+  const answer = await request(url, options)
+  if (typeof answer !== 'string') throw new FetchError('redirected', answer.status)
+  return answer
+}
+
+/** A chain that is longer leads nowhere. */
+const MAX_REDIRECTS = 3
+
+/**
+ * The same for a document that anybody may read, whose host may send us on. No other request is ever sent on.
+ *
+ * @param isAllowed whether a redirect may lead to that URL
+ * @throws FetchError; `redirected` for one that leads to nowhere allowed, and for one too many
+ */
+export async function fetchPublicText(url: string, isAllowed: (url: string) => boolean): Promise<string> {
+  const signal = AbortSignal.timeout(FETCH_TIMEOUT_MS)
+  let at = url
+  for (let redirects = 0; ; redirects++) {
+    const answer = await request(at, { signal })
+    if (typeof answer === 'string') return answer
+    const next = URL.parse(answer.location ?? '', at)
+    if (redirects === MAX_REDIRECTS || answer.location === null || !next || !isAllowed(next.href))
+      throw new FetchError('redirected', answer.status)
+    at = next.href
+  }
+}
+
+/** Where an answer sends us. */
+interface Redirect {
+  readonly status: number
+  readonly location: string | null
+}
+
+async function request(url: string, options: FetchOptions): Promise<string | Redirect> {
   const { signal = AbortSignal.timeout(FETCH_TIMEOUT_MS), through, bearer, post } = options
   const init: RequestInit = {
     headers: {
@@ -79,11 +113,11 @@ export async function fetchText(url: string, options: FetchOptions = {}): Promis
   }
   try {
     const response = await (through ? through.fetch(url, init) : fetch(url, init))
-    if (response.status !== 200 && !(post && response.status === 201)) {
-      await response.body?.cancel()
-      throw new FetchError(response.status >= 300 && response.status < 400 ? 'redirected' : 'status', response.status)
-    }
-    return await readText(response)
+    const { status } = response
+    if (status === 200 || (post && status === 201)) return await readText(response)
+    await response.body?.cancel()
+    if (status >= 300 && status < 400) return { status, location: response.headers.get('location') }
+    throw new FetchError('status', status)
   } catch (error) {
     if (error instanceof FetchError) throw error
     throw new FetchError(signal.aborted ? 'timeout' : 'unreachable')

@@ -4,6 +4,7 @@ import { parseConfig } from './config.ts'
 import manifest from './manifest.yaml'
 import { createService } from './service.ts'
 
+export { FederationState } from './state/federation_state.ts'
 export { KeyState } from './state/key_state.ts'
 export { PolicyState } from './state/policy_state.ts'
 

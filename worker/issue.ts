@@ -17,8 +17,9 @@ import type { SpiffeId } from './spiffe/id.ts'
 import type { JwtSvidClaims } from './spiffe/jwt_svid.ts'
 import { serialNumberOf } from './spiffe/serial_number.ts'
 import { DEFAULT_X509_SVID_TTL_SECONDS } from './spiffe/x509_svid.ts'
+import type { FederationRing } from './state/federation_ring.ts'
 import type { KeyRing } from './state/key_ring.ts'
-import type { PolicyRing } from './state/policy_ring.ts'
+import type { PolicyRing, PolicySnapshot } from './state/policy_ring.ts'
 
 /** What a door has read out of its request. */
 interface SubjectRequest {
@@ -71,13 +72,7 @@ export interface IssueDeps {
   readonly keyRing: KeyRing
   /** Identical requests that are under way at the same time share one signature. */
   readonly signing: SharedCalls<SignedSvid>
-  /**
-   * @param trustDomains by name
-   * @returns the X.509 authorities of those that are known, DER
-   */
-  federatedAuthorities(
-    trustDomains: readonly string[],
-  ): Promise<ReadonlyMap<string, readonly Uint8Array<ArrayBuffer>[]>>
+  readonly federationRing: FederationRing
   /** Seconds since the epoch. */
   now(): number
   waitUntil(promise: Promise<unknown>): void
@@ -96,7 +91,7 @@ export interface SignedSvid {
  */
 export async function issue(request: IssueRequest, deps: IssueDeps, decision: Decision): Promise<IssuedSvid> {
   const now = deps.now()
-  const grant = await admit(request, now, deps, decision, (attestation, policy) =>
+  const { grant } = await admit(request, now, deps, decision, (attestation, policy) =>
     authorize(attestation, { svidType: 'JWT', ...request }, policy),
   )
   const { claims, svid, publicJwk } = await deps.signing.run(
@@ -121,10 +116,10 @@ export async function issueX509(
   decision: Decision,
 ): Promise<IssuedX509Svid> {
   const now = deps.now()
-  const grant = await admit(request, now, deps, decision, (attestation, policy) =>
+  const { grant, snapshot } = await admit(request, now, deps, decision, (attestation, policy) =>
     authorize(attestation, { svidType: 'X509', ...request }, policy),
   )
-  return certify(grant, await request.publicKey(), now, deps, decision)
+  return certify(grant, await request.publicKey(), snapshot, now, deps, decision)
 }
 
 /** A node that is who it says, and its certificate; null where there is no certificate authority. */
@@ -148,7 +143,8 @@ export async function issueAgentX509(
 ): Promise<IssuedAgentSvid> {
   decision.presented(psat.token)
   const now = deps.now()
-  const { attestors, policy } = await deps.policyRing.current()
+  const snapshot = await deps.policyRing.current()
+  const { attestors, policy } = snapshot
   const { attestation, agentId } = await attestNode(psat, attestors.serviceAccounts, policy.trustDomain, now)
   decision.attested(attestation)
   policy.bans.check(attestation, agentId)
@@ -161,7 +157,7 @@ export async function issueAgentX509(
   const key = await publicKey()
   const { selectors } = attestation
   try {
-    return { agentId, selectors, issued: await certify(grant, key, now, deps, decision) }
+    return { agentId, selectors, issued: await certify(grant, key, snapshot, now, deps, decision) }
   } catch (error) {
     if (error instanceof Refusal && error.reason === 'x509_not_configured') return { agentId, selectors, issued: null }
     throw error
@@ -175,28 +171,33 @@ async function admit<G extends Grant>(
   { policyRing }: IssueDeps,
   decision: Decision,
   decide: (attestation: Attestation, policy: Policy) => G,
-): Promise<G> {
+): Promise<{ grant: G; snapshot: PolicySnapshot }> {
   decision.presented(subjectToken)
-  const { attestors, policy } = await policyRing.current()
+  const snapshot = await policyRing.current()
+  const { attestors, policy } = snapshot
   const attestation = await attestors.attest(subjectToken, door, now)
   decision.attested(attestation)
   const grant = decide(attestation, policy)
   if (grant.live && attestation.kind === 'pod' && !attestation.live)
     await attestors.serviceAccounts.confirm(subjectToken, attestation)
-  return grant
+  return { grant, snapshot }
 }
 
 async function certify(
   grant: X509Grant,
   publicKey: ArrayBuffer,
+  snapshot: PolicySnapshot,
   now: number,
-  { keyRing, federatedAuthorities }: IssueDeps,
+  { keyRing, federationRing }: IssueDeps,
   decision: Decision,
 ): Promise<IssuedX509Svid> {
   const authority = await keyRing.x509Authority()
   const terms = mintX509(grant, publicKey, authority, now)
   // Before the signature: none is made for an answer that nobody gets.
-  const [bundle, federated] = await Promise.all([keyRing.x509Authorities(), federatedAuthorities(grant.federatesWith)])
+  const [bundle, federated] = await Promise.all([
+    keyRing.x509Authorities(),
+    federatedAuthorities(grant, snapshot, federationRing),
+  ])
   const certificate = await signX509(terms, authority)
   const { spiffeId, notAfter: expiresAt } = terms
   decision.certified(
@@ -206,6 +207,22 @@ async function certify(
   )
   // Every authority is a root: there is nothing between it and the leaf.
   return { chain: [certificate], bundle, federated, expiresAt, grant }
+}
+
+/** @returns of the trust domains that the workload is to get, those that are known */
+async function federatedAuthorities(
+  { federatesWith }: X509Grant,
+  snapshot: PolicySnapshot,
+  federationRing: IssueDeps['federationRing'],
+): Promise<IssuedX509Svid['federated']> {
+  if (federatesWith.length === 0) return new Map()
+  const bundles = await federationRing.bundles(snapshot)
+  return new Map(
+    federatesWith.flatMap((name) => {
+      const authorities = bundles.get(name)?.x509Authorities
+      return authorities ? [[name, authorities.map(({ der }) => der)] as const] : []
+    }),
+  )
 }
 
 /** One text for requests of one token under one grant: each has been attested and authorized for itself. */

@@ -24,6 +24,8 @@ export type RefusalReason =
   | 'token_issuer'
   | 'token_audience'
   | 'door_closed'
+  | 'token_subject'
+  | 'token_trust_domain'
   | 'token_key'
   | 'token_signature'
   | 'token_claims'
@@ -71,6 +73,7 @@ export type RefusalReason =
   | 'admin_limited'
   // Our side.
   | 'policy_unavailable'
+  | 'federation_unavailable'
   | 'keys_unavailable'
   | 'signing_unavailable'
   | 'x509_not_configured'

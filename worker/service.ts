@@ -11,6 +11,8 @@ import type { SignedSvid } from './issue.ts'
 import { Refusal } from './refusal.ts'
 import { plainError } from './routes/respond.ts'
 import { SharedCalls } from './shared_call.ts'
+import { FederationRing } from './state/federation_ring.ts'
+import type { FederationState } from './state/federation_state.ts'
 import { KeyRing } from './state/key_ring.ts'
 import type { KeyState } from './state/key_state.ts'
 import { PolicyRing } from './state/policy_ring.ts'
@@ -20,6 +22,8 @@ import type { PolicyState } from './state/policy_state.ts'
 const KEY_STATE_NAME = 'keys'
 /** The same for what administrators have applied. */
 const POLICY_STATE_NAME = 'policy'
+/** The same for the bundles of other trust domains. */
+const FEDERATION_STATE_NAME = 'federation'
 
 /**
  * @param configure reads the environment
@@ -40,6 +44,7 @@ export function createService(
             log,
             keyState: () => env.KEY_STATE.getByName(KEY_STATE_NAME),
             policyState: () => env.POLICY_STATE.getByName(POLICY_STATE_NAME),
+            federationState: () => env.FEDERATION_STATE.getByName(FEDERATION_STATE_NAME),
           }),
         )
       } catch (error) {
@@ -66,10 +71,11 @@ export interface Outside {
   log: Log
   keyState(): DurableObjectStub<KeyState>
   policyState(): DurableObjectStub<PolicyState>
+  federationState(): DurableObjectStub<FederationState>
 }
 
 /** @returns everything that the routes need, put together in the one way there is */
-export function createDeps(config: Config, { keyState, policyState, ...world }: Outside) {
+export function createDeps(config: Config, { keyState, policyState, federationState, ...world }: Outside) {
   const { issuer, trustDomain, manifest, context, keys, clusterBindings: bindings } = config
   const outside = { ...world, allowLoopbackHttp: context.allowLoopbackHttp }
   const keyRing = new KeyRing({
@@ -77,6 +83,7 @@ export function createDeps(config: Config, { keyState, policyState, ...world }: 
     settings: keys,
     keyState,
   })
+  const federationRing = new FederationRing({ ...outside, stamp: keys.stamp, federationState })
   return {
     ...outside,
     config,
@@ -86,6 +93,8 @@ export function createDeps(config: Config, { keyState, policyState, ...world }: 
     keyState,
     signing: new SharedCalls<SignedSvid>(),
     policyState,
+    federationState,
+    federationRing,
     policyRing: new PolicyRing({
       ...outside,
       stamp: keys.stamp,
@@ -95,10 +104,10 @@ export function createDeps(config: Config, { keyState, policyState, ...world }: 
       api: (cluster) =>
         cluster.connection &&
         new KubernetesApi(cluster, cluster.connection, { ...outside, issuer, trustDomain, keyRing, bindings }),
+      foreignBundles: (named) => federationRing.bundles(named),
       policyState,
     }),
     keyRing,
-    federatedAuthorities: async () => new Map(),
   }
 }
 

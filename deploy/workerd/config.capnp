@@ -40,11 +40,13 @@ const main :Workerd.Worker = (
   durableObjectNamespaces = [
     (className = "KeyState", uniqueKey = "spiffe-edge-KeyState", enableSql = true),
     (className = "PolicyState", uniqueKey = "spiffe-edge-PolicyState", enableSql = true),
+    (className = "FederationState", uniqueKey = "spiffe-edge-FederationState", enableSql = true),
   ],
   durableObjectStorage = (localDisk = "state"),
   bindings = [
     (name = "KEY_STATE", durableObjectNamespace = "KeyState"),
     (name = "POLICY_STATE", durableObjectNamespace = "PolicyState"),
+    (name = "FEDERATION_STATE", durableObjectNamespace = "FederationState"),
     (name = "ISSUER", fromEnvironment = "ISSUER"),
     (name = "TRUST_DOMAIN", fromEnvironment = "TRUST_DOMAIN"),
     (name = "SIGNING_KEY", fromEnvironment = "SIGNING_KEY"),

@@ -21,6 +21,7 @@ const main :Workerd.Worker = (
   durableObjectNamespaces = [
     (className = "KeyState", uniqueKey = "spiffe-edge-KeyState", enableSql = true),
     (className = "PolicyState", uniqueKey = "spiffe-edge-PolicyState", enableSql = true),
+    (className = "FederationState", uniqueKey = "spiffe-edge-FederationState", enableSql = true),
     (className = "DemoCluster", uniqueKey = "spiffe-edge-DemoCluster", enableSql = true),
   ],
   durableObjectStorage = (localDisk = "state"),
@@ -28,6 +29,7 @@ const main :Workerd.Worker = (
     (name = "MODE", text = "development"),
     (name = "KEY_STATE", durableObjectNamespace = "KeyState"),
     (name = "POLICY_STATE", durableObjectNamespace = "PolicyState"),
+    (name = "FEDERATION_STATE", durableObjectNamespace = "FederationState"),
     (name = "DEMO_CLUSTER", durableObjectNamespace = "DemoCluster"),
     (name = "ISSUER", fromEnvironment = "ISSUER"),
     (name = "TRUST_DOMAIN", fromEnvironment = "TRUST_DOMAIN"),

@@ -46,6 +46,10 @@ type Path =
   | 'jwks'
   | 'bundle'
   | 'discovery'
+  | FederationPath
+
+/** Of other trust domains it knows what a test says. */
+type FederationPath = 'federation' | 'federation/bundle' | 'federation/refresh'
 
 export interface AdminApi {
   readonly issuer: string
@@ -71,6 +75,8 @@ export function stored(kind: string, name: string, spec: Record<string, unknown>
   const apiVersion = kind === 'WorkloadRegistration' ? 'kubespiffe.io/v1alpha1' : 'spiffe-edge.io/v1alpha1'
   return { object: { apiVersion, kind, metadata: { name }, spec }, source, status: 'accepted', reason: null }
 }
+
+const NO_FEDERATION = { now: 1_795_000_000, trustDomains: [] }
 
 export async function startAdminApi(): Promise<AdminApi> {
   const scripts: Partial<Record<Path, ScriptedAnswer[]>> = {}
@@ -144,6 +150,8 @@ export async function startAdminApi(): Promise<AdminApi> {
       case 'POST /admin/v1/keys/revoke':
         return scripts['keys/revoke']?.shift() ?? api.keys.revoke(question())
     }
+    const [, federation] = /^(?:GET|POST) \/admin\/v1\/(federation(?:\/bundle|\/refresh)?)$/.exec(path) ?? []
+    if (federation) return scripts[federation as FederationPath]?.shift() ?? { status: 200, body: NO_FEDERATION }
     const [, cluster] = /^\/admin\/v1\/clusters\/([a-z0-9-]+)\/revocations$/.exec(request.url ?? '') ?? []
     if (request.method === 'GET' && cluster) return scripts.revocations?.shift() ?? revocations(cluster)
     return { status: 404, body: { error: 'not_found' } }

@@ -79,6 +79,7 @@ describe('what administrators see', () => {
       allowLoopbackHttp: false,
       api: () => null,
       claims: new KeyClaims(),
+      foreignBundles: async () => new Map(),
       policyState: () => state as never,
     })
     Object.assign(later.deps, { policyRing, policyState: () => state })

@@ -17,6 +17,12 @@ describe('OD-4: an endpoint', () => {
     expect(endpointUrlProblem(text, true)).toBeNull()
   })
 
+  test('FE-3: of a bundle may have a query, and nothing else more', () => {
+    expect(endpointUrlProblem('https://host/bundle?format=spiffe', false, true)).toBeNull()
+    for (const text of ['https://host/?a=1#b', 'https://a@host/?b', 'http://host/?a', 'https://HOST/?a'])
+      expect(endpointUrlProblem(text, true, true)).not.toBeNull()
+  })
+
   test.each([
     ['', 'not a URL'],
     ['issuer.example.org', 'not a URL'],

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { FetchError, type FetchErrorCode, fetchJson } from '../../worker/fetch_json.ts'
+import { FetchError, type FetchErrorCode, fetchJson, fetchPublicText } from '../../worker/fetch_json.ts'
 import {
   breakOff,
   endless,
@@ -175,4 +175,39 @@ test('an error says what went wrong, and repeats nothing of the answer or the ad
   const error = await fetchJson(URL).catch((thrown: Error) => thrown)
   expect(error).toBeInstanceOf(FetchError)
   expect((error as Error).message).toBe('fetch failed: status 403')
+})
+
+describe('FE-8: a document that anybody may read', () => {
+  const isAllowed = (url: string) => url.startsWith('https://')
+  const refused = async (isAllowedTo = isAllowed) =>
+    fetchPublicText(URL, isAllowedTo).then(
+      () => null,
+      (error: FetchError) => error.code,
+    )
+
+  test('is read where its host sends us, three times over, within the time of one', async () => {
+    network.serve(URL, redirect(301, '/a'))
+    network.serve('https://east.example.org/a', redirect(307, 'https://west.example.org/b'))
+    network.serve('https://west.example.org/b', redirect(302, 'c'))
+    network.serve('https://west.example.org/c', text('[1]'))
+    expect(await fetchPublicText(URL, isAllowed)).toBe('[1]')
+    expect(patience.asked).toEqual([5000])
+  })
+
+  test.each([
+    ['to where nobody may be sent', 'http://east.example.org/a'],
+    ['to what is no URL', 'https://['],
+    ['in a circle', URL],
+  ])('is not, where it sends us %s', async (_, location) => {
+    network.serve(URL, redirect(302, location))
+    expect(await refused()).toBe('redirected')
+  })
+
+  test('and nothing else is ever sent on', async () => {
+    network.serve(URL, redirect(302, '/a'))
+    network.serve('https://east.example.org/a', json({}))
+    expect(await verdict()).toEqual(['redirected', 302])
+    expect(await refused(() => false)).toBe('redirected')
+    expect(network.requests).not.toContain('https://east.example.org/a')
+  })
 })

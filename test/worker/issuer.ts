@@ -9,6 +9,7 @@ import { parseJwt } from '../../worker/jwt.ts'
 import { createDeps } from '../../worker/service.ts'
 import { Clock } from '../support/clock.ts'
 import { ISSUER, manifest, TRUST_DOMAIN } from '../support/policy.ts'
+import { FederationWorld } from './federation_world.ts'
 import { KeyWorld } from './key_world.ts'
 
 export const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange'
@@ -62,6 +63,7 @@ export class TestIssuer {
   readonly deps: AppDeps
   readonly app: App
   readonly keys: KeyWorld
+  readonly federation: FederationWorld
 
   /** @param variables laid over those of an issuer in development with one local key */
   constructor(objects: readonly object[], variables: object = {}, deps: Partial<AppDeps> = {}) {
@@ -79,6 +81,7 @@ export class TestIssuer {
     this.keys.settings = config.keys
     const { stub: keyState } = this.keys
     const policyState = newPolicyState()
+    this.federation = new FederationWorld(clock)
     this.deps = {
       ...createDeps(config, {
         now: clock.now,
@@ -86,6 +89,7 @@ export class TestIssuer {
         log: book.log,
         keyState: () => keyState,
         policyState: () => policyState,
+        federationState: () => this.federation.stub,
       }),
       ...deps,
     }

@@ -1,5 +1,7 @@
 /** Who is asking, as far as it has been proven. */
 
+import type { SpiffeId } from '../spiffe/id.ts'
+
 /** Where a request came in: a token that is good at one door is not for that reason good at another (T-6). */
 export type Door = 'token' | 'svid_x509' | 'kubespiffe' | 'k8s_psat'
 
@@ -37,6 +39,17 @@ export interface OidcFacts {
   readonly expiresAt: number
 }
 
+/** What another trust domain says of a workload of its own. */
+export interface FederatedFacts {
+  readonly kind: 'federated'
+  readonly door: Door
+  /** Its name. */
+  readonly trustDomain: string
+  readonly spiffeId: SpiffeId
+  /** Seconds since the epoch: the end of the subject token. */
+  readonly expiresAt: number
+}
+
 interface Proven {
   readonly [proven]: true
 }
@@ -44,8 +57,9 @@ interface Proven {
 /** Facts that have been proven. Only the attestors of this folder make one. */
 export type PodAttestation = PodFacts & Proven
 export type OidcAttestation = OidcFacts & Proven
-export type Attestation = PodAttestation | OidcAttestation
+export type FederatedAttestation = FederatedFacts & Proven
+export type Attestation = PodAttestation | OidcAttestation | FederatedAttestation
 
-export function attested<Facts extends PodFacts | OidcFacts>(facts: Facts): Facts & Proven {
+export function attested<Facts extends PodFacts | OidcFacts | FederatedFacts>(facts: Facts): Facts & Proven {
   return facts as Facts & Proven
 }

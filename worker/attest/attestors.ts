@@ -1,24 +1,38 @@
 /** Everybody who can say who a subject token is of. Its issuer decides who is asked, and an issuer belongs to one of them. */
 
 import type { UnverifiedJws } from '../../keys/jws.ts'
+import type { ForeignBundle } from '../federation/foreign_bundle.ts'
 import { JwtError, parseJwt } from '../jwt.ts'
-import type { Cluster } from '../policy/cluster.ts'
-import type { OidcAttestor } from '../policy/oidc_attestor.ts'
+import type { Policy } from '../policy/policy.ts'
 import type { Attestation, Door } from './attestation.ts'
+import { isJwtSvid, JwtSvidAttestor } from './jwt_svid.ts'
 import { OidcIssuer } from './oidc.ts'
 import { ServiceAccountAttestor, type ServiceAccountAttestorDeps, tokenRefusal } from './service_account.ts'
 
 /** Header members that providers send and nobody needs: the thumbprint of a certificate is no key and no address. */
 const IGNORED_HEADER = ['x5t']
 
+/** What the outside world is to this module. */
+export interface AttestorsDeps extends ServiceAccountAttestorDeps {
+  /** Our own issuer URL. */
+  readonly issuer: string
+  /**
+   * @returns what is known of the trust domains that the policy names, by their names
+   * @throws Refusal `federation_unavailable`
+   */
+  foreignBundles(): Promise<ReadonlyMap<string, ForeignBundle>>
+}
+
 export class Attestors {
   readonly serviceAccounts: ServiceAccountAttestor
   readonly #oidc: ReadonlyMap<unknown, OidcIssuer>
+  /** null where no other trust domain is believed. */
+  readonly #jwtSvids: JwtSvidAttestor | null
 
   /** @param previous whose keys are kept for records that have not changed */
   constructor(
-    { clusters, attestors }: { clusters: ReadonlyMap<string, Cluster>; attestors: ReadonlyMap<string, OidcAttestor> },
-    deps: ServiceAccountAttestorDeps,
+    { clusters, attestors, federation }: Pick<Policy, 'clusters' | 'attestors' | 'federation'>,
+    deps: AttestorsDeps,
     previous?: Attestors,
   ) {
     this.serviceAccounts = new ServiceAccountAttestor(clusters.values(), deps, previous?.serviceAccounts)
@@ -29,6 +43,17 @@ export class Attestors {
         return [attestor.issuer, new OidcIssuer(attestor, deps, keys)]
       }),
     )
+    const { issuer } = deps
+    const records = [...clusters.values(), ...attestors.values()].map((record) => record.issuer)
+    this.#jwtSvids =
+      federation.size === 0
+        ? null
+        : new JwtSvidAttestor({
+            issuer,
+            otherIssuers: new Set([issuer, ...records]),
+            trustDomains: federation,
+            bundles: () => deps.foreignBundles(),
+          })
   }
 
   /**
@@ -37,12 +62,15 @@ export class Attestors {
    * @throws Refusal
    */
   async attest(token: string, door: Door, now: number): Promise<Attestation> {
-    // A pod's token is read twice only where there are such attestors at all. kubespiffe's door is for pods alone (T-6).
-    const jws = this.#oidc.size === 0 || door === 'kubespiffe' ? null : readLeniently(token)
-    const oidc = jws && this.#oidc.get(jws.payload.iss)
-    if (!oidc) return this.serviceAccounts.attest(token, door, now)
+    // A pod's token is read twice only where there are others at all. kubespiffe's door is for pods alone (T-6).
+    const podsOnly = door === 'kubespiffe' || (this.#oidc.size === 0 && !this.#jwtSvids)
+    const jws = podsOnly ? null : readLeniently(token)
+    if (!jws) return this.serviceAccounts.attest(token, door, now)
     try {
-      return await oidc.attest(jws, door, now)
+      const oidc = this.#oidc.get(jws.payload.iss)
+      if (oidc) return await oidc.attest(jws, door, now)
+      if (this.#jwtSvids && isJwtSvid(jws)) return await this.#jwtSvids.attest(token, jws, door, now)
+      return await this.serviceAccounts.attest(token, door, now)
     } catch (error) {
       throw error instanceof JwtError ? tokenRefusal(error) : error
     }

@@ -18,6 +18,9 @@ export const PATHS = {
   adminKeys: '/admin/v1/keys',
   adminRotate: '/admin/v1/keys/rotate',
   adminRevoke: '/admin/v1/keys/revoke',
+  adminFederation: '/admin/v1/federation',
+  adminBundle: '/admin/v1/federation/bundle',
+  adminRefresh: '/admin/v1/federation/refresh',
   adminRevocations: '/admin/v1/clusters/:cluster/revocations',
 } as const
 

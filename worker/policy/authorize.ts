@@ -115,7 +115,7 @@ function x509Terms(registrations: readonly Registration[]) {
     registration,
     ttlSeconds: registration.x509TtlSeconds,
     dnsNames: [...new Set(registration.dnsNames)].sort(),
-    federatesWith: [] as readonly string[],
+    federatesWith: [...registration.federatesWith].sort(),
   }))
   if (!term) throw new TypeError('at least one registration has been selected')
   const same = ({ registration: { hint, liveness }, ...certificate }: typeof term) =>
@@ -170,7 +170,7 @@ function identify(registration: Registration, attestation: Attestation, trustDom
 
 /** What is not known of a workload fills no variable, and so gives no SPIFFE ID. */
 function templateFacts(attestation: Attestation): TemplateFacts {
-  if (attestation.kind === 'oidc')
+  if (attestation.kind !== 'pod')
     return { cluster: null, namespace: null, serviceAccountName: null, podName: null, podUID: null }
   return {
     cluster: attestation.cluster,

@@ -85,6 +85,7 @@ const Ceiling = z.strictObject({
   dnsSuffixes: z._default(z.array(z.string().check(z.regex(/^\.[a-z0-9-]+(?:\.[a-z0-9-]+)*$/, 'not .like.this'))), []),
   maxTtlSeconds: z._default(z.int().check(z.minimum(30), z.maximum(3600)), 3600),
   claims: z._default(z.array(z.string()), []),
+  federatesWith: z._default(z.array(z.string()), []),
 })
 
 /** The manifest's form of a cluster. Every field is described in docs/manifest.md. */

@@ -1,6 +1,5 @@
 /**
- * Objects of the kinds `Cluster`, `WorkloadRegistration`, `OIDCAttestor`, `Ban`, `Revocation` and `Admin`, from the manifest that is
- * deployed, from administrators and from clusters, put together into one policy.
+ * Objects of every kind, from the manifest that is deployed, from administrators and from clusters, put together into one policy.
  */
 
 import { parseAllDocuments } from 'yaml'
@@ -9,6 +8,7 @@ import { SpiffeIdError } from '../spiffe/id.ts'
 import { AdminManifest, compileAdmin } from './admin.ts'
 import { BanManifest, Bans } from './ban.ts'
 import { ClusterManifest, compileCluster } from './cluster.ts'
+import { compileFederatedTrustDomain, FederatedTrustDomainManifest } from './federated_trust_domain.ts'
 import { compileOidcAttestor, OidcAttestorManifest } from './oidc_attestor.ts'
 import {
   audiencesOf,
@@ -17,6 +17,7 @@ import {
   checkAttestors,
   checkCeiling,
   checkClusters,
+  checkFederation,
   checkRegistration,
   type ManifestContext,
   type Policy,
@@ -41,6 +42,7 @@ export const ManifestObject = z.discriminatedUnion('kind', [
   ClusterManifest,
   RegistrationManifest,
   OidcAttestorManifest,
+  FederatedTrustDomainManifest,
   BanManifest,
   RevocationManifest,
   AdminManifest,
@@ -117,6 +119,10 @@ export function compilePolicy(sourced: readonly SourcedObject[], context: Manife
   problems.push(...checkClusters([...clusters.values()], context))
   problems.push(...checkAttestors([...attestors.values()], [...clusters.values()], context))
 
+  const peers = objects.flatMap(({ object }) => (object.kind === 'FederatedTrustDomain' ? [object] : []))
+  problems.push(...checkFederation(peers, context))
+  const federation = new Map(peers.map((object) => [object.spec.trustDomain, compileFederatedTrustDomain(object)]))
+
   const audiences = audiencesOf(clusters.values(), attestors.values())
   const bans = objects.flatMap(({ object }) => (object.kind === 'Ban' ? [object] : []))
   for (const { metadata, spec } of bans)
@@ -154,7 +160,7 @@ export function compilePolicy(sourced: readonly SourcedObject[], context: Manife
       if (!(error instanceof SpiffeIdError)) throw error
       return { registration: null, found: [`spec.spiffeID: ${error.message} of ${context.trustDomain}`] }
     }
-    const found = checkRegistration(registration, { clusters, attestors, audiences }, context)
+    const found = checkRegistration(registration, { clusters, attestors, federation, audiences }, context)
     if (typeof source === 'object') {
       found.push(...checkCeiling(registration, clusters.get(source.cluster)))
     }
@@ -170,6 +176,7 @@ export function compilePolicy(sourced: readonly SourcedObject[], context: Manife
     trustDomain: context.trustDomain,
     clusters,
     attestors,
+    federation,
     registrations: new RegistrationIndex(registrations),
     bans: new Bans(bans),
     revocations: new Revocations(objects.flatMap(({ object }) => (object.kind === 'Revocation' ? [object] : []))),

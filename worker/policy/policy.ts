@@ -1,5 +1,6 @@
 /** What the worker decides by, and what must hold between its parts, beyond the schema of each. */
 
+import type * as z from 'zod/mini'
 import { isCanonical, isPrivate, keyMark } from '../../keys/key_set.ts'
 import { endpointUrlProblem } from '../endpoint_url.ts'
 import type { TrustDomain } from '../spiffe/id.ts'
@@ -7,8 +8,14 @@ import { isReserved } from '../spiffe/reserved.ts'
 import type { Admin } from './admin.ts'
 import type { Bans } from './ban.ts'
 import { attestationAudiences, type Cluster, KUBESPIFFE_AUDIENCE } from './cluster.ts'
+import {
+  checkFederatedTrustDomain,
+  type FederatedTrustDomain,
+  type FederatedTrustDomainManifest,
+  MAX_FEDERATED_TRUST_DOMAINS,
+} from './federated_trust_domain.ts'
 import type { OidcAttestor } from './oidc_attestor.ts'
-import { demanded, type Registration } from './registration.ts'
+import { demanded, isForPods, type Registration } from './registration.ts'
 import type { RegistrationIndex } from './registration_index.ts'
 import type { Revocations } from './revocation.ts'
 import { idPattern } from './shared_identities.ts'
@@ -19,6 +26,8 @@ export interface Policy {
   readonly trustDomain: TrustDomain
   readonly clusters: ReadonlyMap<string, Cluster>
   readonly attestors: ReadonlyMap<string, OidcAttestor>
+  /** By the name of the trust domain. */
+  readonly federation: ReadonlyMap<string, FederatedTrustDomain>
   readonly registrations: RegistrationIndex
   readonly bans: Bans
   readonly revocations: Revocations
@@ -155,6 +164,27 @@ export function checkAttestors(
   })
 }
 
+/** @returns what is wrong with the trust domains that are to be believed, each problem with the name of its object */
+export function checkFederation(
+  objects: readonly z.infer<typeof FederatedTrustDomainManifest>[],
+  context: ManifestContext,
+): string[] {
+  const owners = new Map<string, string>()
+  const problems = objects.flatMap((object) => {
+    const { name } = object.metadata
+    const { trustDomain } = object.spec
+    const owner = owners.get(trustDomain)
+    owners.set(trustDomain, name)
+    return [
+      ...checkFederatedTrustDomain(object, context),
+      ...(owner === undefined ? [] : [`spec.trustDomain: is that of FederatedTrustDomain ${owner} too`]),
+    ].map((text) => `FederatedTrustDomain ${name}: ${text}`)
+  })
+  if (owners.size > MAX_FEDERATED_TRUST_DOMAINS)
+    problems.push(`FederatedTrustDomain: ${owners.size} trust domains, more than ${MAX_FEDERATED_TRUST_DOMAINS}`)
+  return problems
+}
+
 function checkCluster(cluster: Cluster, context: ManifestContext): string[] {
   const { issuer, keySource, connection } = cluster
   if (issuer === context.issuer) return ['spec.issuer: is this issuer itself']
@@ -259,17 +289,24 @@ function checkInlineKeys(clusters: readonly Cluster[]): string[] {
  */
 export function checkRegistration(
   registration: Registration,
-  { clusters, attestors, audiences }: Pick<Policy, 'clusters' | 'attestors' | 'audiences'>,
+  { clusters, attestors, federation, audiences }: Pick<Policy, 'clusters' | 'attestors' | 'federation' | 'audiences'>,
   context: ManifestContext,
 ): string[] {
   const problems: string[] = []
   if (registration.oidc) {
     const { attestor } = registration.oidc
     if (!attestors.has(attestor)) problems.push(`spec.oidc.attestor: there is no OIDCAttestor ${attestor}`)
-    if (registration.liveness !== 'none') problems.push('spec.liveness: only a pod has an API server to ask')
+  } else if (registration.federated) {
+    const { trustDomain } = registration.federated
+    if (!federation.has(trustDomain))
+      problems.push(`spec.federated.spiffeID: there is no FederatedTrustDomain for ${trustDomain}`)
   } else if (registration.clusters.length === 0) problems.push('spec.clusters: name them, there are several')
+  if (!isForPods(registration) && registration.liveness !== 'none')
+    problems.push('spec.liveness: only a pod has an API server to ask')
   for (const name of registration.clusters)
     if (!clusters.has(name)) problems.push(`spec.clusters: there is no Cluster ${name}`)
+  for (const name of registration.federatesWith)
+    if (!federation.has(name)) problems.push(`spec.federatesWith: there is no FederatedTrustDomain for ${name}`)
   if (registration.audiences.length === 0 && registration.svidTypes.includes('JWT'))
     problems.push('spec.audiences: is empty')
   for (const audience of registration.audiences) {
@@ -305,14 +342,11 @@ function checkLiveness({ selectors, liveness }: Registration, cluster: Cluster):
 
 function checkSpiffeId(registration: Registration, severalClusters: boolean, trustDomain: TrustDomain): string[] {
   const problems: string[] = []
+  const forPods = isForPods(registration)
   const standIns = {
-    cluster: registration.oidc
-      ? null
-      : registration.clusters.length === 1
-        ? (registration.clusters[0] ?? null)
-        : 'any-cluster',
-    namespace: demanded(registration, 'k8s:ns') ?? (registration.oidc ? null : 'any-namespace'),
-    serviceAccountName: demanded(registration, 'k8s:sa') ?? (registration.oidc ? null : 'any-service-account'),
+    cluster: !forPods ? null : registration.clusters.length === 1 ? (registration.clusters[0] ?? null) : 'any-cluster',
+    namespace: demanded(registration, 'k8s:ns') ?? (forPods ? 'any-namespace' : null),
+    serviceAccountName: demanded(registration, 'k8s:sa') ?? (forPods ? 'any-service-account' : null),
     podName: 'any-pod',
     podUID: 'any-uid',
   }
@@ -321,8 +355,7 @@ function checkSpiffeId(registration: Registration, severalClusters: boolean, tru
     problems.push(
       'spec.spiffeID: with several clusters, /ns/…/sa/… does not say whose: begin with /cluster/{cluster}, or set sharedIdentity',
     )
-  if (id === null)
-    problems.push(`spec.spiffeID: ${registration.oidc ? 'only a pod can fill a variable' : 'is too long'}`)
+  if (id === null) problems.push(`spec.spiffeID: ${forPods ? 'is too long' : 'only a pod can fill a variable'}`)
   else if (isReserved(id)) problems.push('spec.spiffeID: is reserved')
   else if (!agreesWithFacts(id, standIns))
     problems.push(
@@ -341,7 +374,7 @@ export function checkCeiling(registration: Registration, cluster: Cluster | unde
   const ceiling = cluster?.ceiling
   if (!ceiling) return ['objects of this cluster are not read']
   const problems: string[] = []
-  if (registration.oidc || registration.clusters.some((name) => name !== cluster.name))
+  if (!isForPods(registration) || registration.clusters.some((name) => name !== cluster.name))
     problems.push('spec.clusters: another cluster')
   if (registration.sharedIdentity) problems.push('spec.sharedIdentity: is for the deployed manifest')
   const id = idPattern(registration, cluster.name)
@@ -361,6 +394,8 @@ export function checkCeiling(registration: Registration, cluster: Cluster | unde
     problems.push('spec.x509TtlSeconds: above what the cluster may give')
   if (!Object.keys(registration.claims).every((claim) => ceiling.claims.includes(claim)))
     problems.push('spec.claims: outside of what the cluster may give')
+  if (!registration.federatesWith.every((name) => ceiling.federatesWith.includes(name)))
+    problems.push('spec.federatesWith: outside of what the cluster may give')
   if (!registration.dnsNames.every((name) => ceiling.dnsSuffixes.some((suffix) => name.endsWith(suffix))))
     problems.push('spec.dnsNames: outside of what the cluster may give')
   return problems

@@ -5,10 +5,11 @@
 import * as z from 'zod/mini'
 import { ALGORITHMS, type AlgorithmName } from '../../keys/algorithms.ts'
 import { DNS_NAME, MAX_DNS_NAME_LENGTH } from '../spiffe/dns_name.ts'
-import type { TrustDomain } from '../spiffe/id.ts'
+import { SpiffeId, SpiffeIdError, type TrustDomain } from '../spiffe/id.ts'
 import { DEFAULT_JWT_SVID_TTL_SECONDS, MAX_JWT_SVID_TTL_SECONDS } from '../spiffe/jwt_svid.ts'
 import { DEFAULT_X509_SVID_TTL_SECONDS, MAX_X509_SVID_TTL_SECONDS } from '../spiffe/x509_svid.ts'
 import { type Cluster, ClusterName, DistinctAudiences, KUBERNETES_NAME } from './cluster.ts'
+import { TrustDomainName } from './federated_trust_domain.ts'
 import { ClaimName, ClaimPattern, compilePattern } from './oidc_attestor.ts'
 import { CLUSTER_SERVICE_ACCOUNT_ID, SERVICE_ACCOUNT_ID, SpiffeIdTemplate } from './spiffe_id_template.ts'
 
@@ -62,6 +63,11 @@ const ExtraClaims = z.record(
 /** A name for a certificate: letters, digits and hyphens, no wildcard. */
 const DnsName = z.string().check(z.maxLength(MAX_DNS_NAME_LENGTH), z.regex(DNS_NAME, 'not a DNS name'))
 
+/** A pattern for SPIFFE IDs of one trust domain, which is named in full. */
+const SpiffeIdPattern = ClaimPattern.check(
+  z.refine(isSpiffeIdPattern, 'not a pattern for SPIFFE IDs of one trust domain'),
+)
+
 /** The manifest's form of a registration. Every field is described in docs/manifest.md. */
 export const RegistrationManifest = z.strictObject({
   apiVersion: z.literal('kubespiffe.io/v1alpha1'),
@@ -85,6 +91,7 @@ export const RegistrationManifest = z.strictObject({
           claims: z._default(z.record(ClaimName, ClaimPattern), {}),
         }),
       ),
+      federated: z.optional(z.strictObject({ spiffeID: SpiffeIdPattern })),
       spiffeID: z.optional(z.string()),
       svidType: z.optional(z.enum(['JWT', 'X509'])),
       audiences: z._default(DistinctAudiences, []),
@@ -97,19 +104,28 @@ export const RegistrationManifest = z.strictObject({
       alg: z.optional(z.enum(Object.keys(ALGORITHMS) as [AlgorithmName, ...AlgorithmName[]])),
       claims: z._default(ExtraClaims, {}),
       dnsNames: z._default(z.array(DnsName).check(z.maxLength(32)), []),
+      federatesWith: z._default(
+        z.array(TrustDomainName).check(z.refine((names) => new Set(names).size === names.length, 'names one twice')),
+        [],
+      ),
       hint: z.optional(z.string().check(z.regex(/^[\x20-\x7e]{1,64}$/, 'not 1 to 64 printable characters'))),
       liveness: z._default(z.enum(['none', 'tokenReview']), 'none'),
       sharedIdentity: z._default(z.boolean(), false),
     })
     .check(
-      z.refine((spec) => [spec.selector, spec.selectors, spec.oidc].filter((one) => one !== undefined).length === 1, {
-        message: 'exactly one of selector, selectors and oidc',
-        path: ['selector'],
-      }),
+      z.refine(
+        ({ selector, selectors, oidc, federated }) =>
+          [selector, selectors, oidc, federated].filter((one) => one !== undefined).length === 1,
+        { message: 'exactly one of selector, selectors, oidc and federated', path: ['selector'] },
+      ),
       z.refine(({ oidc, spiffeID, clusters }) => !oidc || (spiffeID !== undefined && clusters === undefined), {
         message: 'needs spec.spiffeID, and no spec.clusters',
         path: ['oidc'],
       }),
+      z.refine(
+        ({ federated, spiffeID, clusters }) => !federated || (spiffeID !== undefined && clusters === undefined),
+        { message: 'needs spec.spiffeID, and no spec.clusters', path: ['federated'] },
+      ),
     ),
 })
 
@@ -124,6 +140,8 @@ export interface Registration {
   readonly selectors: readonly string[]
   /** Set where no pod is meant, but a workload that a provider knows; then there are no clusters and no selectors. */
   readonly oidc: OidcSelector | null
+  /** The same for a workload of another trust domain. */
+  readonly federated: FederatedSelector | null
   /** A workload whose pods are meant, by the names that its controller gives them; null for all. */
   readonly podsOf: string | null
   readonly template: SpiffeIdTemplate
@@ -139,6 +157,8 @@ export interface Registration {
   /** Claims of the JWT-SVID besides its own. */
   readonly claims: Readonly<Record<string, string>>
   readonly dnsNames: readonly string[]
+  /** Trust domains whose bundles the workload gets with its X.509-SVID. */
+  readonly federatesWith: readonly string[]
   /** What the workload may know the identity by. */
   readonly hint: string | null
   /** Whether the cluster's API server must say that token and pod are alive. */
@@ -156,6 +176,12 @@ export interface OidcSelector {
   readonly claims: ReadonlyMap<string, (value: unknown) => boolean>
 }
 
+/** Which SVIDs of another trust domain are meant. */
+export interface FederatedSelector {
+  readonly trustDomain: string
+  matches(spiffeId: string): boolean
+}
+
 /**
  * @param clusters all there are, by name: with exactly one of them a registration need not name it, and its default SPIFFE
  *   ID does not (T-2)
@@ -168,16 +194,18 @@ export function compileRegistration(
   clusters: ReadonlyMap<string, Cluster>,
 ): Registration {
   const alone = clusters.size === 1
-  const { selector, selectors, oidc } = spec
+  const { selector, selectors, oidc, federated } = spec
   const spiffeId = spec.spiffeID ?? `${trustDomain}${alone ? SERVICE_ACCOUNT_ID : CLUSTER_SERVICE_ACCOUNT_ID}`
   return {
     name: typeof source === 'object' ? `${source.cluster}/${metadata.name}` : metadata.name,
     source,
-    clusters: oidc
-      ? []
-      : (spec.clusters ?? (typeof source === 'object' ? [source.cluster] : alone ? [...clusters.keys()] : [])),
+    clusters:
+      oidc || federated
+        ? []
+        : (spec.clusters ?? (typeof source === 'object' ? [source.cluster] : alone ? [...clusters.keys()] : [])),
     selectors: selector ? [`k8s:ns:${selector.namespace}`, `k8s:sa:${selector.serviceAccountName}`] : (selectors ?? []),
     oidc: oidc ? compileOidcSelector(oidc) : null,
+    federated: federated ? compileFederatedSelector(federated) : null,
     podsOf: selector?.podName ?? null,
     template: SpiffeIdTemplate.parse(spiffeId, trustDomain),
     svidTypes: spec.svidType ? [spec.svidType] : ['JWT', 'X509'],
@@ -188,6 +216,7 @@ export function compileRegistration(
     alg: spec.alg ?? null,
     claims: spec.claims,
     dnsNames: spec.dnsNames,
+    federatesWith: spec.federatesWith,
     hint: spec.hint ?? null,
     liveness: spec.liveness,
     sharedIdentity: spec.sharedIdentity,
@@ -211,6 +240,26 @@ function compileOidcSelector({
 }): OidcSelector {
   const patterns = Object.entries({ ...claims, sub: subject })
   return { attestor, claims: new Map(patterns.map(([name, pattern]) => [name, compilePattern(pattern)])) }
+}
+
+function compileFederatedSelector({ spiffeID }: { spiffeID: string }): FederatedSelector {
+  return { trustDomain: spiffeID.split('/')[2] ?? '', matches: compilePattern(spiffeID) }
+}
+
+/** Whether a pattern is one of SPIFFE IDs with a path, and only the path has wildcards. */
+function isSpiffeIdPattern(pattern: string): boolean {
+  try {
+    const { trustDomain, path } = SpiffeId.parse(pattern.replaceAll(/\*{1,2}/g, 'x'))
+    return path !== '' && pattern.startsWith(`${trustDomain}/`)
+  } catch (error) {
+    if (error instanceof SpiffeIdError) return false
+    throw error
+  }
+}
+
+/** Whether it selects pods, and no workload that something else than a cluster speaks for. */
+export function isForPods({ oidc, federated }: Registration): boolean {
+  return !oidc && !federated
 }
 
 /** @returns the value that a registration demands of a selector, or null if it leaves that open */

@@ -22,6 +22,10 @@ export class RegistrationIndex {
         add(this.#buckets, oidcBucket(registration.oidc.attestor), registration)
         continue
       }
+      if (registration.federated) {
+        add(this.#buckets, federatedBucket(registration.federated.trustDomain), registration)
+        continue
+      }
       const [namespace, serviceAccountName] = [demanded(registration, 'k8s:ns'), demanded(registration, 'k8s:sa')]
       for (const cluster of new Set(registration.clusters)) {
         add(this.#buckets, bucket(cluster, namespace, serviceAccountName), registration)
@@ -37,6 +41,12 @@ export class RegistrationIndex {
       return (this.#buckets.get(oidcBucket(attestor)) ?? []).filter(({ oidc }) =>
         // Own members only: a claim that a token does not have is not there.
         oidc?.claims.entries().every(([name, matches]) => Object.hasOwn(claims, name) && matches(claims[name])),
+      )
+    }
+    if (attestation.kind === 'federated') {
+      const { trustDomain, spiffeId } = attestation
+      return (this.#buckets.get(federatedBucket(trustDomain)) ?? []).filter(({ federated }) =>
+        federated?.matches(spiffeId.toString()),
       )
     }
     const { cluster, namespace, serviceAccount, pod, selectors } = attestation
@@ -87,6 +97,10 @@ export class RegistrationIndex {
 /** A cluster's begins with the name of the cluster, which holds no colon. */
 function oidcBucket(attestor: string): string {
   return `oidc: ${attestor}`
+}
+
+function federatedBucket(trustDomain: string): string {
+  return `federated: ${trustDomain}`
 }
 
 /** None of the three can hold a blank. */

@@ -25,8 +25,7 @@ export class SharedIdentities {
    * @returns two clusters whose pods could share an ID if the registration was added, or null. Only then it is added.
    */
   add(registration: Registration): readonly [string, string] | null {
-    // To whom an ID belongs, a provider of workloads that are no pods counts as a cluster.
-    const clusters = new Set(registration.oidc ? [`OIDCAttestor ${registration.oidc.attestor}`] : registration.clusters)
+    const clusters = new Set(ownersOf(registration))
     const shared = registration.sharedIdentity
     const [one, other] = clusters
     // With the cluster in them, the IDs of two clusters differ; without it, they are the same.
@@ -50,6 +49,12 @@ export class SharedIdentities {
     }
     return null
   }
+}
+
+/** To whom an ID belongs, a provider of workloads that are no pods counts as a cluster, and so does another trust domain. */
+function ownersOf({ oidc, federated, clusters }: Registration): readonly string[] {
+  if (oidc) return [`OIDCAttestor ${oidc.attestor}`]
+  return federated ? [`trust domain ${federated.trustDomain}`] : clusters
 }
 
 function visit(node: Node | null, cluster: string): Node {

@@ -72,6 +72,8 @@ const WIRE: Readonly<Record<RefusalReason, WireError>> = {
     error: 'access_denied',
     description: 'the cluster of the subject token does not use this door',
   },
+  token_subject: request('the subject token is not one of a workload'),
+  token_trust_domain: request('the subject token is of a trust domain that is not believed here'),
   token_key: request('the subject token is signed with a key that its issuer does not publish'),
   token_signature: request('the signature of the subject token is not valid'),
   token_claims: request('the claims of the subject token are not those of a bound service account token'),
@@ -128,6 +130,7 @@ const WIRE: Readonly<Record<RefusalReason, WireError>> = {
   admin_token: { status: 401, error: 'invalid_token', description: 'the bearer token is no token of an administrator' },
 
   policy_unavailable: unavailable('the registrations cannot be had at the moment'),
+  federation_unavailable: unavailable('the bundles of other trust domains cannot be had at the moment'),
   keys_unavailable: unavailable('there are no keys at the moment'),
   signing_unavailable: unavailable('signing is not possible at the moment'),
   // Nothing that passes by itself, so no 503, and no 404, which would be taken for a wrong URL.

@@ -7,6 +7,7 @@ import { Attestors } from '../attest/attestors.ts'
 import type { ServiceAccountAttestorDeps } from '../attest/service_account.ts'
 import type { Log } from '../audit.ts'
 import { type KubernetesApi, KubernetesApiError } from '../cluster/kubernetes_api.ts'
+import type { ForeignBundle } from '../federation/foreign_bundle.ts'
 import type { Stamp } from '../key_settings.ts'
 import {
   compilePolicy,
@@ -18,6 +19,7 @@ import {
 import type { ManifestContext, Policy } from '../policy/policy.ts'
 import { Refusal } from '../refusal.ts'
 import { settledOrLate } from '../shared_call.ts'
+import type { NamingPolicy } from './federation_ring.ts'
 import { type Leased, LeasedCopy, STATE_RETRY_AFTER_SECONDS, STATE_TIMEOUT_MS } from './leased_copy.ts'
 import type { DueCluster, PolicyReading, PolicyState } from './policy_state.ts'
 
@@ -39,6 +41,11 @@ export interface PolicyRingDeps extends ServiceAccountAttestorDeps {
   readonly stamp: Stamp
   readonly manifest: readonly ManifestObject[]
   readonly context: ManifestContext
+  /**
+   * @returns what is known of the trust domains that a policy names, by their names
+   * @throws Refusal `federation_unavailable`
+   */
+  foreignBundles(named: NamingPolicy): Promise<ReadonlyMap<string, ForeignBundle>>
   policyState(): Pick<DurableObjectStub<PolicyState>, 'read' | 'claimLive' | 'keepLive'>
   log: Log
 }
@@ -172,9 +179,12 @@ export class PolicyRing {
     if (rejected.size > MAX_LOGGED) log({ event: 'objects_rejected', more: rejected.size - MAX_LOGGED })
     const { clusters, attestors: providers } = compiled.policy
     this.#deps.claims.keepOnly(new Set([...clusters.keys(), ...providers.keys().map((name) => `OIDCAttestor ${name}`)]))
-    const attestors = new Attestors(compiled.policy, this.#deps, this.#copy.latest?.attestors)
+    const { policy } = compiled
+    const foreignBundles = () => this.#deps.foreignBundles({ version, policy, askedAt })
+    const deps = { ...this.#deps, issuer: context.issuer, foreignBundles }
+    const attestors = new Attestors(policy, deps, this.#copy.latest?.attestors)
     const objects = [...deployed, ...kept, ...fromClusters]
-    return { version, policy: compiled.policy, attestors, objects, rejected, askedAt }
+    return { version, policy, attestors, objects, rejected, askedAt }
   }
 }
 

@@ -35,12 +35,17 @@ describe('the discovery document', () => {
       bundle: '/bundle',
       token: '/token',
       structuredAuth: '/structured-auth.yaml',
+      svidX509: '/svid/x509',
+      kubespiffe: '/v1/svid',
       nodeAttestation: '/attest/k8s_psat',
       adminObjects: '/admin/v1/objects',
       adminApply: '/admin/v1/apply',
       adminKeys: '/admin/v1/keys',
       adminRotate: '/admin/v1/keys/rotate',
       adminRevoke: '/admin/v1/keys/revoke',
+      adminFederation: '/admin/v1/federation',
+      adminBundle: '/admin/v1/federation/bundle',
+      adminRefresh: '/admin/v1/federation/refresh',
       adminRevocations: '/admin/v1/clusters/:cluster/revocations',
     })
   })

@@ -88,7 +88,7 @@ describe('the schema', () => {
     [
       'both forms of selectors',
       { selectors: ['k8s:ns:a'] },
-      'spec.selector: exactly one of selector, selectors and oidc',
+      'spec.selector: exactly one of selector, selectors, oidc and federated',
     ],
     ['T-7: no audiences', { audiences: undefined }, 'spec.audiences: '],
     ['T-7: an empty list of audiences', { audiences: [] }, 'spec.audiences: '],

@@ -19,6 +19,7 @@ import { NOW } from '../../support/clock.ts'
 import { FakeCluster, POD, type TokenChange } from '../../support/cluster.ts'
 import { Network } from '../../support/cluster_network.ts'
 import { base64, makeCsr } from '../../support/csr.ts'
+import { type Jwk, makeAuthority as makeCa, makeCertificate, spireBundle, x509Entry } from '../../support/foreign_bundle.ts'
 import { FakeApiServer } from '../../support/kube_api.ts'
 import { registration } from '../../support/policy.ts'
 import { findPieceOf } from '../../support/tokens.ts'
@@ -157,12 +158,28 @@ describe('a workload with a CSR', () => {
     ])
   })
 
-  test('gets the certificates of other trust domains, where there are some', async () => {
-    const federated = new Map([['partner.example', [other.certificate]]])
-    issuer.deps.federatedAuthorities = async () => federated
-    expect((await certified()).body.federated_bundles).toEqual({
-      'partner.example': certificatesPem([other.certificate]),
+  test('gets the certificates of those other trust domains that its registration says, and only as long as they are named', async () => {
+    const [one, another] = await Promise.all([makeCa('one'), makeCa('another')])
+    const [der, unasked] = await Promise.all([makeCertificate(one), makeCertificate(another)])
+    const named = (name: string, entries: Jwk[]) => ({
+      apiVersion: 'spiffe-edge.io/v1alpha1',
+      kind: 'FederatedTrustDomain',
+      metadata: { name },
+      spec: { trustDomain: name, trustDomainBundle: spireBundle(entries) },
     })
+    const peers = [
+      named('partner.example', [x509Entry(one, der)]),
+      named('unasked.example', [x509Entry(another, unasked)]),
+      named('empty.example', []),
+    ]
+    const federatesWith = ['partner.example', 'empty.example']
+    const by = issuerOf({ federatesWith }, ...peers)
+    await by.deps.federationRing.renew(await by.deps.policyRing.current())
+    expect((await certified({}, by)).body.federated_bundles).toEqual({
+      'empty.example': '',
+      'partner.example': certificatesPem([der]),
+    })
+    expect((await certified({}, issuerOf({}, ...peers))).body).not.toHaveProperty('federated_bundles')
   })
 
   test('leaves one line, with the certificate’s serial number and the key of the CA', async () => {

@@ -93,6 +93,7 @@ function ring(
     allowLoopbackHttp: false,
     claims: new KeyClaims(),
     api: () => null,
+    foreignBundles: async () => new Map(),
     policyState: () => state as State,
     now: clock.now,
     waitUntil: background.waitUntil,

@@ -1,0 +1,85 @@
+/**
+ * Attests a workload of another trust domain by its JWT-SVID. Only that trust domain's own authorities are tried, and only for
+ * what is made out to us and nobody else (T-6).
+ *
+ * @see [SPIFFE Federation §7.3](https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE_Federation.md)
+ * @see [JWT-SVID §4](https://github.com/spiffe/spiffe/blob/main/standards/JWT-SVID.md#4-token-signing-and-validation)
+ */
+
+import type { UnverifiedJws, VerificationKey } from '../../keys/jws.ts'
+import { importJwk } from '../../keys/key_set.ts'
+import { authorityAlgorithms, type ForeignBundle } from '../federation/foreign_bundle.ts'
+import { JwtError } from '../jwt.ts'
+import { SpiffeId, SpiffeIdError } from '../spiffe/id.ts'
+import { verifyJwtSvid } from '../spiffe/jwt_svid.ts'
+import { attested, type Door, type FederatedAttestation } from './attestation.ts'
+
+/** What the outside world is to this module. */
+export interface JwtSvidAttestorDeps {
+  /** Our own issuer URL: what a token must be made out to. */
+  readonly issuer: string
+  /** Those whose tokens are never a JWT-SVID of somebody else: our own, and the issuers of records. */
+  readonly otherIssuers: ReadonlySet<string>
+  /** Those that the policy names, by their names. */
+  readonly trustDomains: ReadonlyMap<string, unknown>
+  /**
+   * @returns what is known of them, by their names
+   * @throws Refusal `federation_unavailable`
+   */
+  bundles(): Promise<ReadonlyMap<string, ForeignBundle>>
+}
+
+/** Whether a token says that it is a JWT-SVID. No service account has a subject like that. */
+export function isJwtSvid({ payload: { sub } }: UnverifiedJws): boolean {
+  return typeof sub === 'string' && sub.startsWith('spiffe://')
+}
+
+export class JwtSvidAttestor {
+  readonly #deps: JwtSvidAttestorDeps
+
+  constructor(deps: JwtSvidAttestorDeps) {
+    this.#deps = deps
+  }
+
+  /**
+   * @param token the subject token
+   * @param unverified the same, read and not yet believed
+   * @param now seconds since the epoch
+   * @throws Refusal, JwtError
+   */
+  async attest(token: string, unverified: UnverifiedJws, door: Door, now: number): Promise<FederatedAttestation> {
+    const { issuer, otherIssuers, trustDomains, bundles } = this.#deps
+    const { iss, sub } = unverified.payload
+    if (iss !== undefined && (typeof iss !== 'string' || otherIssuers.has(iss))) throw new JwtError('issuer')
+    const { trustDomain, path } = parseSubject(sub)
+    // Our own is named by no policy.
+    if (!trustDomains.has(trustDomain.name)) throw new JwtError('trust_domain')
+    if (path === '') throw new JwtError('subject')
+    const bundle = (await bundles()).get(trustDomain.name)
+    const keys = await verificationKeys(unverified, bundle)
+    const verified = await verifyJwtSvid(token, { trustDomain, issuer: null, audience: issuer, keys }, now)
+    if (verified.audience.length > 1) throw new JwtError('audience')
+    const { spiffeId, expiresAt } = verified
+    return attested({ kind: 'federated', door, trustDomain: trustDomain.name, spiffeId, expiresAt })
+  }
+}
+
+/** @returns the one key that the token may be signed with, if there is one: by its `kid`, for its `alg` */
+async function verificationKeys(
+  { header: { kid, alg } }: UnverifiedJws,
+  bundle: ForeignBundle | undefined,
+): Promise<ReadonlyMap<string, VerificationKey>> {
+  const authority = bundle?.jwtAuthorities.find((one) => one.kid === kid)
+  if (!authority || !authorityAlgorithms(authority.publicKey).includes(alg)) return new Map()
+  const key = await importJwk(authority.publicKey, alg)
+  return new Map(key ? [[kid, key]] : [])
+}
+
+function parseSubject(sub: unknown): SpiffeId {
+  try {
+    return SpiffeId.parse(String(sub))
+  } catch (error) {
+    if (!(error instanceof SpiffeIdError)) throw error
+    throw new JwtError('subject')
+  }
+}

@@ -1,0 +1,210 @@
+/** What is remembered of other trust domains, in SQL. Each method is whole or nothing, and waits for nobody. */
+
+import type { ForeignBundle, X509Authority } from '../federation/foreign_bundle.ts'
+
+/** A trust domain as a policy names it. */
+export interface NamedPeer {
+  readonly trustDomain: string
+  /** null where the bundle comes from an administrator alone. */
+  readonly url: string | null
+  /** The bundle to begin with, as JSON; null for none. */
+  readonly bootstrap: string | null
+}
+
+/** A policy as isolates tell it. */
+export interface Naming {
+  /** Of what is applied: a change at run time makes a higher one. */
+  readonly version: number
+  /** The same text for the same trust domains with the same endpoints and bundles. */
+  readonly mark: string
+}
+
+/** What was different in the last bundle that differed, by `kid` or the SHA-256 of a certificate. */
+export interface KeyChange {
+  readonly added: readonly string[]
+  readonly removed: readonly string[]
+}
+
+/** A trust domain that is known. All times are seconds since the epoch. */
+export interface Peer {
+  readonly trustDomain: string
+  readonly url: string | null
+  /** The one that is in the policy, by which a changed one is noticed. */
+  readonly bootstrap: string | null
+  readonly bundle: ForeignBundle | null
+  readonly fetchedAt: number | null
+  readonly succeededAt: number | null
+  readonly failure: string | null
+  /** When its endpoint is asked again. */
+  readonly nextAt: number
+  readonly changedAt: number | null
+  readonly change: KeyChange
+  /** Since when no policy names it; null while one does. */
+  readonly unnamedAt: number | null
+}
+
+/** What an attempt to learn of a bundle changes. */
+export type PeerUpdate = Partial<Omit<Peer, 'trustDomain' | 'bundle' | 'unnamedAt'>>
+
+interface Row extends Record<string, SqlStorageValue> {
+  trust_domain: string
+  url: string | null
+  bootstrap: string | null
+  bundle: string | null
+  fetched_at: number | null
+  succeeded_at: number | null
+  failure: string | null
+  next_at: number
+  changed_at: number | null
+  change: string
+  unnamed_at: number | null
+}
+
+const COLUMNS: Readonly<Record<keyof PeerUpdate, string>> = {
+  url: 'url',
+  bootstrap: 'bootstrap',
+  fetchedAt: 'fetched_at',
+  succeededAt: 'succeeded_at',
+  failure: 'failure',
+  nextAt: 'next_at',
+  changedAt: 'changed_at',
+  change: 'change',
+}
+
+export class FederationStore {
+  readonly #storage: DurableObjectStorage
+  readonly #sql: SqlStorage
+
+  constructor(storage: DurableObjectStorage) {
+    this.#storage = storage
+    this.#sql = storage.sql
+    // All times are seconds since the epoch.
+    this.#sql.exec(`
+      create table if not exists version (value integer not null);  -- of the bundles
+      insert into version select 0 where not exists (select 1 from version);
+      create table if not exists naming (
+        version  integer not null,
+        mark     text not null,
+        named_at integer not null
+      );
+      create table if not exists peers (
+        trust_domain text primary key,
+        url          text,
+        bootstrap    text,
+        bundle       text,
+        fetched_at   integer,
+        succeeded_at integer,
+        failure      text,
+        next_at      integer not null,
+        changed_at   integer,
+        change       text not null default '{"added":[],"removed":[]}',
+        unnamed_at   integer
+      );`)
+  }
+
+  /** It changes whenever a bundle does, and with whose there are. */
+  get version(): number {
+    return this.#sql.exec<{ value: number }>('select value from version').one().value
+  }
+
+  /** What was said last and counts; null before anybody has said anything. */
+  naming(): (Naming & { readonly namedAt: number }) | null {
+    const [row] = this.#sql.exec<{ version: number; mark: string; named_at: number }>('select * from naming').toArray()
+    return row ? { version: row.version, mark: row.mark, namedAt: row.named_at } : null
+  }
+
+  named({ version, mark }: Naming, now: number): void {
+    this.#storage.transactionSync(() => {
+      this.#sql.exec('delete from naming')
+      this.#sql.exec('insert into naming values (?, ?, ?)', version, mark, now)
+    })
+  }
+
+  /** Forgets what was said. */
+  unname(): void {
+    this.#sql.exec('delete from naming')
+  }
+
+  peers(): Peer[] {
+    return this.#sql.exec<Row>('select * from peers order by trust_domain').toArray().map(readPeer)
+  }
+
+  peer(trustDomain: string): Peer | null {
+    const [row] = this.#sql.exec<Row>('select * from peers where trust_domain = ?', trustDomain).toArray()
+    return row ? readPeer(row) : null
+  }
+
+  add(trustDomain: string, now: number): void {
+    this.#sql.exec('insert into peers (trust_domain, next_at) values (?, ?)', trustDomain, now)
+  }
+
+  setUnnamed(trustDomain: string, at: number | null): void {
+    this.#storage.transactionSync(() => {
+      this.#sql.exec('update peers set unnamed_at = ? where trust_domain = ?', at, trustDomain)
+      this.#next()
+    })
+  }
+
+  /** Whether there is one that is named, and of which nobody has heard yet. */
+  get pending(): boolean {
+    const pending = 'unnamed_at is null and url is not null and bundle is null and fetched_at is null'
+    return this.#sql.exec(`select 1 from peers where ${pending} limit 1`).toArray().length > 0
+  }
+
+  /** @param bundle in the place of the one that is kept; undefined leaves that as it is */
+  update(trustDomain: string, update: PeerUpdate, bundle?: ForeignBundle): void {
+    this.#storage.transactionSync(() => {
+      for (const [name, value] of Object.entries(update)) {
+        const column = COLUMNS[name as keyof PeerUpdate]
+        const stored = typeof value === 'object' && value !== null ? JSON.stringify(value) : value
+        this.#sql.exec(`update peers set ${column} = ? where trust_domain = ?`, stored, trustDomain)
+      }
+      if (!bundle) return
+      this.#sql.exec('update peers set bundle = ? where trust_domain = ?', writeBundle(bundle), trustDomain)
+      this.#next()
+    })
+  }
+
+  remove(trustDomains: readonly string[]): void {
+    this.#storage.transactionSync(() => {
+      for (const trustDomain of trustDomains) this.#sql.exec('delete from peers where trust_domain = ?', trustDomain)
+      if (trustDomains.length > 0) this.#next()
+    })
+  }
+
+  #next(): void {
+    this.#sql.exec('update version set value = value + 1')
+  }
+}
+
+function readPeer(row: Row): Peer {
+  return {
+    trustDomain: row.trust_domain,
+    url: row.url,
+    bootstrap: row.bootstrap,
+    bundle: row.bundle === null ? null : readBundle(row.bundle),
+    fetchedAt: row.fetched_at,
+    succeededAt: row.succeeded_at,
+    failure: row.failure,
+    nextAt: row.next_at,
+    changedAt: row.changed_at,
+    change: JSON.parse(row.change),
+    unnamedAt: row.unnamed_at,
+  }
+}
+
+/** JSON has no octets. */
+function writeBundle({ x509Authorities, ...bundle }: ForeignBundle): string {
+  const certificates = x509Authorities.map(({ der, ...facts }) => ({ ...facts, der: der.toBase64() }))
+  return JSON.stringify({ ...bundle, x509Authorities: certificates })
+}
+
+function readBundle(json: string): ForeignBundle {
+  const { x509Authorities, ...bundle } = JSON.parse(json) as Omit<ForeignBundle, 'x509Authorities'> & {
+    x509Authorities: readonly (Omit<X509Authority, 'der'> & { der: string })[]
+  }
+  return {
+    ...bundle,
+    x509Authorities: x509Authorities.map(({ der, ...facts }) => ({ ...facts, der: Uint8Array.fromBase64(der) })),
+  }
+}
