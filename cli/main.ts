@@ -30,6 +30,12 @@ const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
     async () => (await import('./commands/cluster_import.ts')).addClusterImport,
     async () => (await import('./commands/cluster_check.ts')).addClusterCheck,
   ],
+  federation: [
+    async () => (await import('./commands/federation_status.ts')).addFederationStatus,
+    async () => (await import('./commands/federation_refresh.ts')).addFederationRefresh,
+    async () => (await import('./commands/federation_set.ts')).addFederationSet,
+    async () => (await import('./commands/federation_fetch.ts')).addFederationFetch,
+  ],
   status: [async () => (await import('./commands/status.ts')).addStatus],
   rotate: [async () => (await import('./commands/rotate.ts')).addRotate],
   verify: [async () => (await import('./commands/verify.ts')).addVerify],

@@ -5,6 +5,7 @@
 
 import { request as httpRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
+import type { DetailedPeerCertificate, TLSSocket } from 'node:tls'
 import { parseJsonObject } from '../worker/strict_json.ts'
 import { Failure } from './failure.ts'
 
@@ -21,6 +22,11 @@ export interface Tls {
   readonly key?: string
   /** Where the certificate has another name than the URL. */
   readonly servername?: string
+  readonly minVersion?: 'TLSv1.2'
+  /** Whether each certificate of `ca` is trusted by itself, also one that another has signed. */
+  readonly allowPartialTrustChain?: boolean
+  /** In the place of comparing names. What it does not look at, its caller has to. */
+  readonly checkServerIdentity?: () => undefined
 }
 
 interface Head {
@@ -36,6 +42,8 @@ export interface Answer extends Head {
 export interface RawAnswer extends Head {
   /** As they came. */
   readonly bytes: Buffer
+  /** Of the server, DER, its own first; none without TLS. */
+  readonly certificates: readonly Uint8Array<ArrayBuffer>[]
 }
 
 export interface RequestOptions {
@@ -51,8 +59,8 @@ export interface RequestOptions {
  * @throws Failure if there is no whole answer in time
  */
 export async function requestJson(url: string, who: string, options: RequestOptions = {}): Promise<Answer> {
-  const { bytes, ...head } = await requestBytes(url, who, options)
-  return { ...head, body: parse(bytes.toString('utf8')) }
+  const { bytes, status, headers } = await requestBytes(url, who, options)
+  return { status, headers, body: parse(bytes.toString('utf8')) }
 }
 
 /**
@@ -86,6 +94,7 @@ export function requestBytes(
       const request = (secure ? httpsRequest : httpRequest)(url, options, (response) => {
         const chunks: Buffer[] = []
         let length = 0
+        const certificates = secure ? chainOf(response.socket as TLSSocket) : []
         response.on('data', (chunk: Buffer) => {
           length += chunk.length
           if (length > maxBytes) request.destroy(new RangeError())
@@ -93,7 +102,12 @@ export function requestBytes(
         })
         response.on('error', fail)
         response.on('end', () =>
-          resolve({ status: response.statusCode ?? 0, headers: response.headers, bytes: Buffer.concat(chunks) }),
+          resolve({
+            status: response.statusCode ?? 0,
+            headers: response.headers,
+            bytes: Buffer.concat(chunks),
+            certificates,
+          }),
         )
       })
       request.on('error', fail).end(content)
@@ -102,6 +116,19 @@ export function requestBytes(
       fail(error)
     }
   })
+}
+
+/** @returns the path that was built: a root stands for its own issuer */
+function chainOf(socket: TLSSocket): Uint8Array<ArrayBuffer>[] {
+  const chain: Uint8Array<ArrayBuffer>[] = []
+  const seen = new Set<string>()
+  let certificate: DetailedPeerCertificate | undefined = socket.getPeerCertificate(true)
+  while (certificate?.raw && !seen.has(certificate.fingerprint256)) {
+    seen.add(certificate.fingerprint256)
+    chain.push(new Uint8Array(certificate.raw))
+    certificate = certificate.issuerCertificate
+  }
+  return chain
 }
 
 function parse(text: string): Record<string, unknown> | null {

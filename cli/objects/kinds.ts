@@ -10,6 +10,7 @@ const KINDS: Readonly<Record<string, readonly string[]>> = {
   Cluster: ['clusters', 'cluster'],
   WorkloadRegistration: ['registrations', 'registration', 'workloadregistrations', 'workloadregistration'],
   OIDCAttestor: ['attestors', 'attestor', 'oidcattestors', 'oidcattestor'],
+  FederatedTrustDomain: ['federatedtrustdomains', 'federatedtrustdomain'],
   Ban: ['bans', 'ban'],
   Revocation: ['revocations', 'revocation'],
   Admin: ['admins', 'admin'],

@@ -184,7 +184,8 @@ function parseLine(line: string): { subject: Subject; trustDomain: TrustDomain }
     const entry = parseJsonObject(line)
     if (entry.event !== 'decision' || entry.decision !== 'issued') return 'other'
     // Nodes have no registration, and of a workload that is no pod the log does not have the claims.
-    if (entry.door !== 'token' || entry.attestor !== undefined) return 'other'
+    if (entry.door !== 'token' || entry.attestor !== undefined || entry.federated_trust_domain !== undefined)
+      return 'other'
     const { cluster, namespace, service_account: serviceAccount, pod = null, audience, spiffe_id: spiffeId } = entry
     const podUID = typeof entry.pod_uid === 'string' ? entry.pod_uid : null
     const list = typeof audience === 'string' ? [audience] : audience

@@ -97,6 +97,7 @@ beforeAll(async () => {
     ...{ pod: 'web-0', spiffe_id: 'spiffe://example.org/ns/shop/sa/web', audience: ['k8s'] },
   }
   folder.write(`${JSON.stringify(line)}\n`, 'audit.log')
+  folder.write('{"keys":[]}', 'partner.json')
   // `verify` is run against a worker by test/e2e/readme.test.ts; here only that it is understood and refuses.
   folder.write(await signToken({ alg: 'ES256', kid: 'x' }, {}, key), 'answer.json')
 })
@@ -125,7 +126,7 @@ async function run(command: string): Promise<string> {
 }
 
 test('there are commands, and each is one of spiffe-edge', () => {
-  expect(commands).toHaveLength(26)
+  expect(commands).toHaveLength(29)
   for (const command of commands) expect(command).toMatch(/^spiffe-edge /)
 })
 
