@@ -80,7 +80,7 @@ export function isCanonical(jwk: JsonWebKey): boolean {
 const COORDINATE_BYTES: Readonly<Record<string, number>> = { 'P-256': 32, 'P-384': 48, 'P-521': 66 }
 
 /** The members that make the key, and none that mean nothing for its kind. Null for a kind that nobody reads here. */
-function keyMembers({ kty, crv, x, y, n, e }: JsonWebKey): JsonWebKey | null {
+export function keyMembers({ kty, crv, x, y, n, e }: JsonWebKey): JsonWebKey | null {
   if (kty === 'EC') return { kty, crv, x, y } as JsonWebKey
   return kty === 'RSA' ? ({ kty, n, e } as JsonWebKey) : null
 }
@@ -97,7 +97,11 @@ function decode(text: string): Uint8Array | null {
 async function verificationKey(jwk: JsonWebKey & { use?: unknown; alg?: unknown }): Promise<VerificationKey | null> {
   if (jwk.use !== undefined && jwk.use !== 'sig') return null
   const alg = jwk.alg ?? impliedAlgorithm(jwk)
-  if (!isAlgorithmName(alg)) return null
+  return isAlgorithmName(alg) ? importJwk(jwk, alg) : null
+}
+
+/** @returns null for a key that is not one for `alg`, is too small, or is not in its canonical form */
+export async function importJwk(jwk: JsonWebKey, alg: AlgorithmName): Promise<VerificationKey | null> {
   const wanted = ALGORITHMS[alg]
   if (jwk.kty !== wanted.kty || (wanted.kty === 'EC' && jwk.crv !== wanted.crv) || !isCanonical(jwk)) return null
   try {
