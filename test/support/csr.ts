@@ -1,7 +1,7 @@
 /** Certification requests, good and bad, made by a library. */
 
 import '@abraham/reflection'
-import { Pkcs10CertificateRequestGenerator } from '@peculiar/x509'
+import { PemConverter, Pkcs10CertificateRequestGenerator } from '@peculiar/x509'
 
 const rsa = (modulusLength: number, publicExponent = Uint8Array.of(1, 0, 1)) =>
   ({ name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256', modulusLength, publicExponent }) as const
@@ -31,4 +31,13 @@ export async function makeCsr(
 
 export function base64(octets: Uint8Array): string {
   return btoa(String.fromCharCode(...octets))
+}
+
+/** @returns a certification request in PEM, and the private key that it is for, PKCS #8 in PEM */
+export async function makeCsrWithKey(): Promise<{ csr: string; key: string }> {
+  const signingAlgorithm = ALGORITHMS['P-256']
+  const keys = (await crypto.subtle.generateKey(signingAlgorithm, true, ['sign', 'verify'])) as CryptoKeyPair
+  const csr = await Pkcs10CertificateRequestGenerator.create({ name: 'CN=ignored', keys, signingAlgorithm })
+  const pkcs8 = new Uint8Array((await crypto.subtle.exportKey('pkcs8', keys.privateKey)) as ArrayBuffer)
+  return { csr: csr.toString('pem'), key: PemConverter.encode(pkcs8, 'PRIVATE KEY') }
 }

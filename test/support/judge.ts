@@ -29,6 +29,21 @@ export function startSpiffeJudge(
   return startLineProgram(program(NEWEST), args)
 }
 
+/** @returns what judges by a bundle that is fetched from `url`, whose server's certificate chains to `caFile` */
+export function startFederationJudge(
+  { url, caFile }: Pick<TestIssuer, 'url' | 'caFile'>,
+  trustDomain: string,
+  audience: string,
+): Promise<LineProgram> {
+  const args = ['federation', '--issuer', url, '--ca', caFile, '--trust-domain', trustDomain, '--audience', audience]
+  return startLineProgram(program(NEWEST), args)
+}
+
+/** @param folder with `svid.pem`, `key.pem` and `bundles/<trust domain>.pem` */
+export function startMtlsWorkload(folder: string): Promise<LineProgram> {
+  return startLineProgram(program(NEWEST), ['mtls', '--folder', folder])
+}
+
 export function startOidcJudge(
   { url, caFile }: Pick<TestIssuer, 'url' | 'caFile'>,
   audience: string,
