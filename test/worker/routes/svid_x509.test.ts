@@ -19,7 +19,13 @@ import { NOW } from '../../support/clock.ts'
 import { FakeCluster, POD, type TokenChange } from '../../support/cluster.ts'
 import { Network } from '../../support/cluster_network.ts'
 import { base64, makeCsr } from '../../support/csr.ts'
-import { type Jwk, makeAuthority as makeCa, makeCertificate, spireBundle, x509Entry } from '../../support/foreign_bundle.ts'
+import {
+  type Jwk,
+  makeAuthority as makeCa,
+  makeCertificate,
+  spireBundle,
+  x509Entry,
+} from '../../support/foreign_bundle.ts'
 import { FakeApiServer } from '../../support/kube_api.ts'
 import { registration } from '../../support/policy.ts'
 import { findPieceOf } from '../../support/tokens.ts'
