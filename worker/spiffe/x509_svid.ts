@@ -133,7 +133,8 @@ export async function openAuthority(certificate: Der, signer: Signer): Promise<X
     const signed = readSigned(certificate)
     if (signed?.alg === alg) {
       const { serial, ...terms } = readAuthority(readElement(signed.tbs, SEQUENCE).contents)
-      // Made anew of what it says, it must come out the same: so there is nothing in it that was not looked at.
+      // Made anew of what it says, it must come out the same: so there is nothing in it that was not looked at. Who changes the
+      // template keeps the old one here too, for as long as there are certificates by it.
       const same = isSame(signed.tbs, await authorityTbs(serial, terms, publicKey, alg))
       if (same && (await isSignedBy(signed, key))) {
         const keyIdentifier = await keyIdentifierOf(publicKey)

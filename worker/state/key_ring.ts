@@ -205,7 +205,12 @@ export class KeyRing {
   async #authority(key: StoredKey): Promise<X509Authority | SigningErrorCode> {
     const signer = await this.#signer(key)
     if (typeof signer === 'string') return signer
-    return await openAuthority(Uint8Array.fromBase64(key.certificate ?? ''), signer)
+    try {
+      return await openAuthority(Uint8Array.fromBase64(key.certificate ?? ''), signer)
+    } catch {
+      // What is wrong with a certificate is no reason to sign no tokens.
+      return 'key_mismatch'
+    }
   }
 
   async #publish(keys: readonly StoredKey[], sequence: number): Promise<PublishedDocuments> {

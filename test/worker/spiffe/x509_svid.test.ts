@@ -14,7 +14,7 @@ import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { ALGORITHMS, type AlgorithmName } from '../../../keys/algorithms.ts'
 import { generateLocalKey, localSigner } from '../../../keys/local.ts'
-import type { Signer } from '../../../keys/signer.ts'
+import type { PublicJwk, Signer } from '../../../keys/signer.ts'
 import { SpiffeId, TrustDomain } from '../../../worker/spiffe/id.ts'
 import { openAuthority, selfSignAuthority, signX509Svid, type X509Authority } from '../../../worker/spiffe/x509_svid.ts'
 
@@ -330,7 +330,28 @@ describe('RFC 4055 §3.1: an authority that would sign with RSA-PSS', () => {
   })
 })
 
+/** Made by `selfSignAuthority` as it was then. Its private key is nowhere. */
+const SIGNED_IN_2026 =
+  'MIICCTCCAa+gAwIBAgIQSFA+MZSsmeYKFGgcGOv5DzAKBggqhkjOPQQDAjBBMRQwEgYDVQQKEwtzcGlmZmUtZWRnZTEpMCcGA1UEBRMgNDg1MDNlMzE5NGFjOTllNjBhMTQ2ODFjMThlYmY5MGYwHhcNMjYxMTE4MTEwNjQwWhcNMzYxMTExMDcwNjQwWjBBMRQwEgYDVQQKEwtzcGlmZmUtZWRnZTEpMCcGA1UEBRMgNDg1MDNlMzE5NGFjOTllNjBhMTQ2ODFjMThlYmY5MGYwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATih4OCvkjblXgS3lP94/o4rfXX7m9dKsb4xpru4Zk9xA9+Hyejg2Sa2hOjAqa76IYdeQJoIvu3R+HTKMBNhrDWo4GIMIGFMB8GA1UdEQQYMBaGFHNwaWZmZTovL2V4YW1wbGUub3JnMBIGA1UdEwEB/wQIMAYBAf8CAQAwDgYDVR0PAQH/BAQDAgIEMB0GA1UdDgQWBBReIpWRSdzBQMyS8PnqgJBnyTpw7zAfBgNVHSMEGDAWgBReIpWRSdzBQMyS8PnqgJBnyTpw7zAKBggqhkjOPQQDAgNIADBFAiEAtjEFCtlizPdCcZHEolNeSrCwofrvUUToWRbwW9EKaSsCIEGXY29uPdszb4rbHhEP86IVnHjMXxI6XbIh0L6LgRGY'
+
 describe('an authority is opened', () => {
+  test('of a certificate that was signed long ago: states keep theirs for years, whatever becomes of the template', async () => {
+    const publicJwk: PublicJwk = {
+      ...({
+        kty: 'EC',
+        use: 'sig',
+        alg: 'ES256',
+        kid: 'XUC-BO9ZFnUjYsI2DAZbamQpMC3iZkGKQwBCrzrR5Ic',
+        crv: 'P-256',
+      } as const),
+      x: '4oeDgr5I25V4Et5T_eP6OK311-5vXSrG-Maa7uGZPcQ',
+      y: 'D34fJ6ODZJraE6MCprvohh15Amgi-7dH4dMowE2GsNY',
+    }
+    const signer = { publicJwk, sign: () => Promise.reject(new TypeError('it signs nothing')) }
+    const { trustDomain, notBefore, notAfter } = await openAuthority(Uint8Array.fromBase64(SIGNED_IN_2026), signer)
+    expect([trustDomain.name, notBefore, notAfter]).toEqual(['example.org', 1795000000, 2110000000])
+  })
+
   test('with what its certificate says', () => {
     expect(es256).toMatchObject({ notBefore: NOW, notAfter: NOW + DAY, trustDomain: TRUST_DOMAIN })
     expect(new Uint8Array(new X509Certificate(es256.certificate).subjectName.toArrayBuffer())).toEqual(es256.subject)

@@ -252,3 +252,13 @@ test('a storage from before there were authorities goes on with its keys', async
   await keys.pass(30)
   expect(signing(await keys.read())).toBeDefined()
 })
+
+test('T-15: a certificate that is another key’s signs nothing, and tokens go on', async () => {
+  const keys = world('local:ca')
+  await keys.read()
+  await runInDurableObject(keys.stub, (_, { storage }) => {
+    storage.sql.exec("update signing_keys set certificate = 'MAA=' where use = 'x509-svid'")
+  })
+  expect(await refusal(ring(keys).x509Authority())).toEqual(['signing_unavailable', 'key_mismatch'])
+  expect((await ring(keys).signer(null)).publicJwk.alg).toBe('ES256')
+})
