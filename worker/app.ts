@@ -52,8 +52,11 @@ export function createApp(deps: AppDeps): App {
   )
   post(at(PATHS.token), ({ req }) => exchangeToken(req.raw, deps))
   post(at(PATHS.svidX509), ({ req }) => certifyKey(req.raw, deps))
-  app.get(at(PATHS.kubespiffe), ({ req }) => giveSvidWithKey(req.raw, deps))
-  allow.set(at(PATHS.kubespiffe), 'GET, HEAD')
+  // A HEAD would cost a key and a signature, and give nothing.
+  app.get(at(PATHS.kubespiffe), ({ req }) =>
+    req.method === 'HEAD' ? methodNotAllowed('GET') : giveSvidWithKey(req.raw, deps),
+  )
+  allow.set(at(PATHS.kubespiffe), 'GET')
   // Administrators see why: what they send is theirs.
   const administer = async (answer: Promise<Response>) => {
     try {

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { exchange, send } from '../support/exchange.ts'
-import { startOidcJudge, startSpiffeJudge } from '../support/judge.ts'
+import { startFederationJudge, startOidcJudge, startSpiffeJudge } from '../support/judge.ts'
 import { forge } from '../support/jwt_forge.ts'
 import { type KmsEmulator, startKmsEmulator } from '../support/kms_emulator.ts'
 import { type KmsProxy, type KmsProxyMode, startKmsProxy } from '../support/kms_proxy.ts'
@@ -22,6 +22,7 @@ import { createCa, type TestCa } from '../support/pki.ts'
 import { freePort, type PlainWorkerd, startPlainWorkerd } from '../support/plain_workerd.ts'
 import { type StsProxy, type StsProxyMode, startStsProxy } from '../support/sts_proxy.ts'
 import { missing } from '../support/tools.ts'
+import { certify } from '../support/workload.ts'
 
 const SPIFFE_ID = 'spiffe://example.org/ns/shop/sa/web'
 
@@ -98,6 +99,7 @@ describe.skipIf(missing('go') || missing('python'))('signing with KMS', () => {
     run: (issuer: Issuer) => Promise<void>,
     state?: string,
     identity?: string,
+    more: Readonly<Record<string, string>> = {},
   ): Promise<void> {
     const port = await freePort()
     const url = state === undefined ? `https://localhost:${port}` : 'https://issuer.example.org'
@@ -107,6 +109,7 @@ describe.skipIf(missing('go') || missing('python'))('signing with KMS', () => {
         ISSUER: url,
         TRUST_DOMAIN: 'example.org',
         SIGNING_KEY: signingKey,
+        ...more,
         AWS_REGION: kms.region,
         AWS_ENDPOINT_URL_KMS: proxy.endpoint,
         ...(identity === undefined
@@ -215,6 +218,26 @@ describe.skipIf(missing('go') || missing('python'))('signing with KMS', () => {
       expect(worker.log).toEqual([])
     })
   })
+
+  test.each(['ECC_NIST_P256', 'ECC_NIST_P384', 'RSA_2048'])(
+    'T-22: a CA key in KMS, of %s, signs X.509-SVIDs that go-spiffe takes, by the bundle that is served',
+    async (spec) => {
+      const variables = { CA_KEY: `awskms:${await kms.createKey(spec)}` }
+      await during(
+        'awskms:alias/spiffe-edge-jwt',
+        async ({ url }) => {
+          const { answer } = await certify(url, podToken('web'), { ca: ca.certificate })
+          const party = { url: `${url}/bundle`, caFile: join(folder, 'ca.crt') }
+          const spiffe = await startFederationJudge(party, 'example.org', 'k8s')
+          expect(await spiffe.ask([answer.x509_svid])).toEqual([{ ok: true, spiffe_id: SPIFFE_ID }])
+          await spiffe.stop()
+        },
+        undefined,
+        undefined,
+        variables,
+      )
+    },
+  )
 
   const TROUBLES: readonly [string, KmsProxyMode, string][] = [
     ['throttles', 'throttle', 'throttled'],

@@ -309,3 +309,9 @@ describe('T-3: clusters that share an issuer', () => {
     expect(policyOf(cluster('east'), web).registrations.all).toHaveLength(1)
   })
 })
+
+test.each(['HEAD', 'POST', 'PUT', 'DELETE'])('GET /v1/svid is for GET: %s is 405, and no decision', async (method) => {
+  const issuer = issuerOf(demo())
+  const answer = await issuer.fetch('/v1/svid', { method })
+  expect([answer.status, answer.headers.get('allow'), issuer.book.decisions]).toEqual([405, 'GET', []])
+})

@@ -50,8 +50,8 @@ const refusal = async (answer: Promise<unknown>) => {
   return error instanceof Refusal ? [error.reason, error.detail] : error
 }
 
-async function sign(keys: KeyWorld): Promise<void> {
-  const authority = await ring(keys).x509Authority()
+async function sign(keys: KeyWorld, isolate = ring(keys)): Promise<void> {
+  const authority = await isolate.x509Authority()
   const pair = (await crypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, true, [
     'sign',
   ])) as CryptoKeyPair
@@ -108,6 +108,18 @@ describe('what signs certificates', () => {
     await keys.read()
     expect(await refusal(ring(keys).x509Authority())).toEqual(['x509_not_configured', 'no CA_KEY'])
     expect((await documents(keys)).bundle.keys).toHaveLength(1)
+  })
+
+  test('KM-9: one in KMS is asked once for a certificate', async () => {
+    kms.setAlias('alias/ca', await kms.createKey('ECC_NIST_P256'))
+    const keys = world('awskms:alias/ca')
+    await keys.read()
+    const isolate = ring(keys)
+    await sign(keys, isolate)
+    const signatures = () => kms.requests.filter(({ operation }) => operation === 'Sign').length
+    const before = signatures()
+    for (let count = 0; count < 5; count++) await sign(keys, isolate)
+    expect(signatures() - before).toBe(5)
   })
 
   test('waits for its certificate while its key can not sign', async () => {
