@@ -7,7 +7,6 @@
  * @see [RFC 5280 §4](https://www.rfc-editor.org/rfc/rfc5280#section-4)
  */
 
-import type { PublicKey } from '@peculiar/x509'
 import { explicit, INTEGER, integer, isSame, readElement, readTime, SEQUENCE } from './der.ts'
 import { readSigned, type Signed, signatureAlgorithm } from './signed.ts'
 
@@ -19,7 +18,8 @@ export interface Certificate {
   /** Seconds since the epoch, as {@link notAfter}. */
   readonly notBefore: number
   readonly notAfter: number
-  readonly publicKey: PublicKey
+  /** SubjectPublicKeyInfo, DER. */
+  readonly publicKey: Uint8Array<ArrayBuffer>
   /** Each extension by its object identifier: whether it is critical. */
   readonly extensions: ReadonlyMap<string, boolean>
   /** URIs of the subject's alternative names. */
@@ -85,6 +85,7 @@ function read(der: Uint8Array<ArrayBuffer>, x509: typeof import('@peculiar/x509'
   const notBefore = readTime(validity.contents)
   const notAfter = readTime(notBefore.rest)
   const subject = readElement(validity.rest, SEQUENCE)
+  const publicKey = readElement(subject.rest, SEQUENCE)
 
   const certificate = new x509.X509Certificate(der)
   const extensions = new Map<string, boolean>()
@@ -102,7 +103,7 @@ function read(der: Uint8Array<ArrayBuffer>, x509: typeof import('@peculiar/x509'
     subject: subject.whole,
     notBefore: notBefore.seconds,
     notAfter: notAfter.seconds,
-    publicKey: certificate.publicKey,
+    publicKey: publicKey.whole,
     extensions,
     uris: names.filter(({ type }) => type === 'url').map(({ value }) => value),
     isCa: basicConstraints?.ca === true,

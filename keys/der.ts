@@ -1,7 +1,8 @@
 /**
  * The little of DER that certificates of ours are made of, and a reader that takes nothing else for it.
  *
- * What others have encoded is read by a library, or not at all.
+ * Of what others have encoded, only the outside is read with it: where in a request or certificate the key, the names, the
+ * times and the signature stand. What is inside of those is read by who knows it: WebCrypto, or a library.
  *
  * @see [X.690](https://www.itu.int/rec/T-REC-X.690) §8 and §10
  */

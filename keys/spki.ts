@@ -4,16 +4,30 @@
  * @see [RFC 5280 §4.1.2.7](https://www.rfc-editor.org/rfc/rfc5280#section-4.1.2.7)
  */
 
-import type { PublicKey } from '@peculiar/x509'
 import { ALGORITHMS, type Hash, MIN_RSA_MODULUS_BITS } from './algorithms.ts'
-import { isSame } from './der.ts'
+import { isSame, NULL, objectIdentifier, readElement, SEQUENCE, sequence } from './der.ts'
 
 /** Twice the largest that anybody uses. To verify with a key takes time that grows with the square of its size. */
 const MAX_RSA_MODULUS_BITS = 8192
 /** 65537, big-endian: the exponent that every maker of keys picks, and the only one that no reader refuses. */
 const RSA_EXPONENT = Uint8Array.of(1, 0, 1)
 
-const KINDS = [ALGORITHMS.ES256.key, ALGORITHMS.ES384.key, ALGORITHMS.ES512.key, ALGORITHMS.RS256.key]
+/**
+ * AlgorithmIdentifiers, each in its one encoding, with what WebCrypto calls the same.
+ *
+ * @see [RFC 5480 §2.1.1](https://www.rfc-editor.org/rfc/rfc5480#section-2.1.1) for keys of a named curve
+ * @see [RFC 3279 §2.3.1](https://www.rfc-editor.org/rfc/rfc3279#section-2.3.1) for RSA keys
+ */
+const KINDS = [
+  { identifier: ecPublicKey('1.2.840.10045.3.1.7'), key: ALGORITHMS.ES256.key },
+  { identifier: ecPublicKey('1.3.132.0.34'), key: ALGORITHMS.ES384.key },
+  { identifier: ecPublicKey('1.3.132.0.35'), key: ALGORITHMS.ES512.key },
+  { identifier: sequence(objectIdentifier('1.2.840.113549.1.1.1'), NULL), key: ALGORITHMS.RS256.key },
+]
+
+function ecPublicKey(namedCurve: string): Uint8Array {
+  return sequence(objectIdentifier('1.2.840.10045.2.1'), objectIdentifier(namedCurve))
+}
 
 /** Why a key is not certified. */
 export type PublicKeyErrorCode = 'kind' | 'encoding' | 'too_weak' | 'too_large'
@@ -30,25 +44,35 @@ export class PublicKeyError extends Error {
 }
 
 /**
- * @param publicKey as the library has read it
+ * @param spki SubjectPublicKeyInfo, DER
  * @param hash what RSA signatures of the key are to be verified with; nothing to a key of a curve
  * @returns a key that verifies, extractable: P-256, P-384, P-521, or RSA of 2048 to 8192 bits with exponent 65537
  * @throws PublicKeyError
  */
-export async function importPublicKey({ algorithm, rawData }: PublicKey, hash: Hash): Promise<CryptoKey> {
-  const { name, namedCurve } = algorithm as { name: string; namedCurve?: string }
-  const kind = KINDS.find((key) => key.name === name && key.namedCurve === namedCurve)
-  if (!kind) throw new PublicKeyError('kind')
+export async function importPublicKey(spki: Uint8Array<ArrayBuffer>, hash: Hash): Promise<CryptoKey> {
+  const kind = kindOf(spki)
   // That a point is on its curve is seen here. What is not in the one form that keys are written in would be certified so.
-  const key = await crypto.subtle.importKey('spki', rawData, { ...kind, hash }, true, ['verify']).catch(() => null)
-  if (!key || !isSame((await crypto.subtle.exportKey('spki', key)) as ArrayBuffer, rawData))
+  const key = await crypto.subtle.importKey('spki', spki, { ...kind, hash }, true, ['verify']).catch(() => null)
+  if (!key || !isSame((await crypto.subtle.exportKey('spki', key)) as ArrayBuffer, spki))
     throw new PublicKeyError('encoding')
-  if (name === 'ECDSA') return key
+  if (kind.name === 'ECDSA') return key
   const { modulusLength, publicExponent } = key.algorithm as unknown as RsaKeyAlgorithm
   if (modulusLength < MIN_RSA_MODULUS_BITS || !isSame(publicExponent, RSA_EXPONENT))
     throw new PublicKeyError('too_weak')
   if (modulusLength > MAX_RSA_MODULUS_BITS) throw new PublicKeyError('too_large')
   return key
+}
+
+function kindOf(spki: Uint8Array<ArrayBuffer>): (typeof KINDS)[number]['key'] {
+  let identifier: Uint8Array
+  try {
+    identifier = readElement(readElement(spki, SEQUENCE).contents, SEQUENCE).whole
+  } catch {
+    throw new PublicKeyError('encoding')
+  }
+  const kind = KINDS.find((known) => isSame(known.identifier, identifier))
+  if (!kind) throw new PublicKeyError('kind')
+  return kind.key
 }
 
 interface RsaKeyAlgorithm {

@@ -11,6 +11,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { ALGORITHMS, type AlgorithmName } from '../../keys/algorithms.ts'
+import { readCsr } from '../../keys/csr.ts'
 import { generateLocalKey, localSigner } from '../../keys/local.ts'
 import { SpiffeId, TrustDomain } from '../../worker/spiffe/id.ts'
 import { openAuthority, selfSignAuthority, signX509Svid } from '../../worker/spiffe/x509_svid.ts'
@@ -75,6 +76,25 @@ describe.skipIf(missing('openssl'))('OpenSSL', () => {
         `${leaf}: OK\n`,
       )
     expect(openssl('verify', '-x509_strict', '-check_ss_sig', '-CAfile', ca, ca)).toBe(`${ca}: OK\n`)
+  })
+
+  test.each([
+    ['ec', 'ec_paramgen_curve:P-256'],
+    ['ec', 'ec_paramgen_curve:P-384'],
+    ['ec', 'ec_paramgen_curve:P-521'],
+    ['rsa', 'rsa_keygen_bits:2048'],
+    ['rsa', 'rsa_keygen_bits:4096'],
+  ])('T-22: of its requests for %s with %s the key is taken, whatever else is in them', async (kind, option) => {
+    const [key, request, config] = ['key.pem', 'request.der', 'request.cnf'].map((name) => join(folder, name))
+    writeFileSync(
+      config as string,
+      'distinguished_name=dn\n[dn]\n[attributes]\nchallengePassword=secret\n[extensions]\nsubjectAltName=DNS:evil.example,URI:spiffe://example.org/admin\nbasicConstraints=CA:TRUE\n',
+    )
+    const wanted = ['-newkey', kind, '-pkeyopt', option, '-nodes', '-keyout', key as string]
+    const more = ['-subj', '/CN=admin/O=system:masters', '-reqexts', 'extensions', '-config', config as string]
+    openssl('req', '-new', ...wanted, ...more, '-outform', 'DER', '-out', request as string)
+    const spki = execFileSync('openssl', ['pkey', '-in', key as string, '-pubout', '-outform', 'DER'])
+    expect(Buffer.from(await readCsr(new Uint8Array(readFileSync(request as string))))).toEqual(spki)
   })
 
   test('XS-1 to XS-7: it reads them as they are meant', async () => {

@@ -1,7 +1,10 @@
+import '@abraham/reflection'
+import { Pkcs10CertificateRequest } from '@peculiar/x509'
 import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { CsrError, readCsr } from '../../keys/csr.ts'
-import { bitString, element, integer, NULL, objectIdentifier, sequence } from '../../keys/der.ts'
+import { bitString, element, INTEGER, integer, NULL, objectIdentifier, sequence } from '../../keys/der.ts'
+import { derSignature } from '../../keys/ecdsa.ts'
 import { makeCsr } from '../support/csr.ts'
 
 let good: Awaited<ReturnType<typeof makeCsr>>
@@ -88,7 +91,7 @@ describe('12.9: a request is refused', () => {
   test.each<[string, Uint8Array<ArrayBuffer>, string]>([
     ['secp256k1', spki('1.2.840.10045.2.1', objectIdentifier('1.3.132.0.10'), point(32)), 'public key not taken: kind'],
     ['P-224', spki('1.2.840.10045.2.1', objectIdentifier('1.3.132.0.33'), point(28)), 'public key not taken: kind'],
-    ['a curve of its own', spki('1.2.840.10045.2.1', sequence(), point(32)), 'not a PKCS #10 request'],
+    ['a curve of its own', spki('1.2.840.10045.2.1', sequence(), point(32)), 'public key not taken: kind'],
     ['X25519', spki('1.3.101.110', null, new Uint8Array(32).fill(9)), 'public key not taken: kind'],
     ['RSA for PSS alone', spki('1.2.840.113549.1.1.10', null, rsaKey(256, [1, 0, 1])), 'public key not taken: kind'],
     ['P-256, a point off the curve', spki(...P256, point(32)), 'public key not taken: encoding'],
@@ -104,7 +107,7 @@ describe('12.9: a request is refused', () => {
       spki(...RSA, rsaKey(256, [1, 0, 0, 0, 0, 0, 0, 1])),
       'public key not taken: encoding',
     ],
-    ['RSA, without a key', spki(...RSA, new Uint8Array()), 'not a PKCS #10 request'],
+    ['RSA, without a key', spki(...RSA, new Uint8Array()), 'public key not taken: encoding'],
   ])('XS-13: with a key of %s, before its signature is looked at', async (_, publicKey, problem) => {
     expect(await verdict(requestFor(publicKey))).toBe(problem)
   })
@@ -121,6 +124,85 @@ describe('12.9: a request is refused', () => {
         expect(await verdict(changed(at, change))).not.toBeNull()
       }),
       { numRuns: 500 },
+    )
+  })
+})
+
+describe('what stands around the key', () => {
+  const ECDSA_SHA256 = sequence(objectIdentifier('1.2.840.10045.4.3.2'))
+  const VERSION = integer(new Uint8Array())
+  const ATTRIBUTES = element(0xa0)
+  let pair: CryptoKeyPair
+  let key: Uint8Array<ArrayBuffer>
+  beforeAll(async () => {
+    pair = (await crypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, true, ['sign'])) as CryptoKeyPair
+    key = new Uint8Array((await crypto.subtle.exportKey('spki', pair.publicKey)) as ArrayBuffer)
+  })
+
+  /** A request with whatever is in it, which its key has really signed. */
+  async function signed(...info: readonly Uint8Array[]): Promise<Uint8Array<ArrayBuffer>> {
+    const tbs = sequence(...info)
+    const signature = await crypto.subtle.sign({ name: 'ECDSA', hash: 'SHA-256' }, pair.privateKey, tbs)
+    return sequence(tbs, ECDSA_SHA256, bitString(derSignature(new Uint8Array(signature))))
+  }
+
+  test('T-22: is not read: whatever subject and attributes say, the key is the same', async () => {
+    const octets = fc.uint8Array({ maxLength: 300 })
+    await fc.assert(
+      fc.asyncProperty(octets, octets, async (subject, attributes) => {
+        const request = await signed(VERSION, sequence(subject), key, element(0xa0, attributes))
+        expect(new Uint8Array(await readCsr(request))).toEqual(key)
+      }),
+    )
+  })
+
+  test('may lack attributes: some clients leave them out', async () => {
+    expect(new Uint8Array(await readCsr(await signed(VERSION, sequence(), key)))).toEqual(key)
+  })
+
+  test.each<[string, (key: Uint8Array) => readonly Uint8Array[]]>([
+    ['another version', (key) => [integer(Uint8Array.of(1)), sequence(), key, ATTRIBUTES]],
+    ['a version that is padded', (key) => [element(INTEGER, Uint8Array.of(0, 0)), sequence(), key, ATTRIBUTES]],
+    ['no version', (key) => [sequence(), key, ATTRIBUTES]],
+    ['no subject', (key) => [VERSION, key, ATTRIBUTES]],
+    ['no key', () => [VERSION, sequence(), ATTRIBUTES]],
+    ['attributes of another tag', (key) => [VERSION, sequence(), key, element(0x31)]],
+    ['attributes twice', (key) => [VERSION, sequence(), key, ATTRIBUTES, ATTRIBUTES]],
+    ['something behind its attributes', (key) => [VERSION, sequence(), key, ATTRIBUTES, NULL]],
+    ['two keys', (key) => [VERSION, sequence(), key, key, ATTRIBUTES]],
+  ])('12.9: %s is refused, though it is signed', async (_, info) => {
+    expect(await verdict(await signed(...info(key)))).toBe('not a PKCS #10 request')
+  })
+
+  test('12.9: what is behind the key inside of it is refused', async () => {
+    const longer = sequence(key.subarray(2), NULL)
+    expect(await verdict(await signed(VERSION, sequence(), longer, ATTRIBUTES))).toBe('public key not taken: encoding')
+  })
+
+  test('X.690 §10.1: a length that is not the shortest is refused at every level', async () => {
+    const request = await signed(VERSION, sequence(), key, ATTRIBUTES)
+    // The outer one is of 0x81 or 0x82 octets by now. One that says the same with an octet more:
+    const longer = Uint8Array.of(0x30, 0x83, 0, 0, request.length - 3, ...request.subarray(3))
+    for (const der of [longer, Uint8Array.of(0x30, 0x80, ...request.subarray(3), 0, 0)])
+      expect(await verdict(der)).toBe('not a PKCS #10 request')
+  })
+
+  test('another reader finds the same key in whatever is taken', async () => {
+    for (const kind of ['P-256', 'P-384', 'P-521', 'RSA-2048'] as const) {
+      const { der } = await makeCsr(kind)
+      expect(await readCsr(der)).toEqual(new Pkcs10CertificateRequest(der).publicKey.rawData)
+    }
+  })
+
+  test('and never fails otherwise than by saying what is wrong, whatever it is given', async () => {
+    const request = await signed(VERSION, sequence(), key, ATTRIBUTES)
+    const cut = fc.record({ at: fc.nat(request.length), gone: fc.nat(4), put: fc.uint8Array({ maxLength: 4 }) })
+    await fc.assert(
+      fc.asyncProperty(cut, async ({ at, gone, put }) => {
+        const der = Uint8Array.of(...request.subarray(0, at), ...put, ...request.subarray(at + gone))
+        if ((await verdict(der)) === null) expect(new Uint8Array(await readCsr(der))).toEqual(key)
+      }),
+      { numRuns: 1000 },
     )
   })
 })

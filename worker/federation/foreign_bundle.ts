@@ -226,7 +226,7 @@ async function readAuthority({ der, publicKey }: Outline['x509'][number]): Promi
     const { isCa, keyUsage, publicKey: certified, notAfter } = await readCertificate(der)
     if (!isCa || keyUsage?.certSign === false) throw new ForeignBundleError('x5c_not_a_ca')
     const [alg] = authorityAlgorithms(publicKey)
-    if (!alg || !(await isSameKey(certified.rawData, publicKey, alg))) throw new ForeignBundleError('x5c_other_key')
+    if (!alg || !(await isSameKey(certified, publicKey, alg))) throw new ForeignBundleError('x5c_other_key')
     const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', der))
     return { der, sha256: Array.from(digest, (octet) => octet.toString(16).padStart(2, '0')).join(''), notAfter }
   } catch (error) {
@@ -236,7 +236,7 @@ async function readAuthority({ der, publicKey }: Outline['x509'][number]): Promi
 }
 
 /** @returns whether the key of a certificate is that of the JWK that it stands in */
-async function isSameKey(spki: ArrayBuffer, publicKey: JsonWebKey, alg: AlgorithmName): Promise<boolean> {
+async function isSameKey(spki: Uint8Array<ArrayBuffer>, publicKey: JsonWebKey, alg: AlgorithmName): Promise<boolean> {
   try {
     const key = await crypto.subtle.importKey('spki', spki, ALGORITHMS[alg].key, true, ['verify'])
     return keyMark((await crypto.subtle.exportKey('jwk', key)) as JsonWebKey) === keyMark(publicKey)

@@ -90,7 +90,7 @@ export async function validateX509Svid(
   chain: readonly Uint8Array<ArrayBuffer>[],
   bundles: ReadonlyMap<string, readonly Uint8Array<ArrayBuffer>[]>,
   now: number,
-): Promise<{ spiffeId: SpiffeId; notAfter: number; publicKey: ArrayBuffer }> {
+): Promise<{ spiffeId: SpiffeId; notAfter: number; publicKey: Uint8Array<ArrayBuffer> }> {
   const [first, ...others] = chain
   if (first === undefined) throw new X509SvidError('chain_empty')
   if (others.length > MAX_INTERMEDIATES) throw new X509SvidError('chain_too_long')
@@ -105,7 +105,7 @@ export async function validateX509Svid(
   const intermediates = await Promise.all(others.map(readOne))
   const authorities = await Promise.all(bundle.map(readAuthority))
   await findPath(leaf, intermediates, authorities, now)
-  return { spiffeId, notAfter: leaf.notAfter, publicKey: leaf.publicKey.rawData }
+  return { spiffeId, notAfter: leaf.notAfter, publicKey: leaf.publicKey }
 }
 
 async function readOne(der: Uint8Array<ArrayBuffer>): Promise<Certificate> {

@@ -46,7 +46,10 @@ describe('what the writer makes', () => {
     const terms = { spiffeId, dnsNames: ['cart'], publicKey, notBefore: NOW - 10, notAfter: NOW + 60 }
     const svid = await signX509Svid(terms, authority)
     const bundles = new Map([['example.org', [certificate]]])
-    expect(await validateX509Svid([svid], bundles, NOW)).toEqual({ spiffeId, notAfter: NOW + 60, publicKey })
+    expect(await validateX509Svid([svid], bundles, NOW)).toEqual({
+      ...{ spiffeId, notAfter: NOW + 60 },
+      publicKey: new Uint8Array(publicKey),
+    })
     expect(await verdict({ chain: [certificate], bundles, now: NOW })).toBe('leaf_is_ca')
     expect(await verdict({ chain: [svid], bundles, now: NOW + 61 })).toBe('expired')
   })
