@@ -190,6 +190,7 @@ describe('T-1: an object of a cluster is left out, says why, and hinders nothing
     ['T-14: a reserved claim', { claims: { groups: 'system:masters' } }],
     ['a DNS name with a wildcard', { dnsNames: ['*.team.example.org'] }],
     ['a DNS name with an end', { dnsNames: ['web.team.example.org.'] }],
+    ['a DNS name that could be an address', { dnsNames: ['10.0.0.1'] }],
     ['a DNS name in capitals', { dnsNames: ['WEB.team.example.org'] }],
     ['an empty DNS name before the suffix', { dnsNames: ['.team.example.org'] }],
     ['an audience with a blank', { audiences: [`${API} ${API}`] }],
