@@ -58,13 +58,15 @@ describe('T-11: an administrator', () => {
       stdout: 'Cluster/east created\nWorkloadRegistration/web created\n',
     })
     expect(await outcome()).toBeNull()
-    expect(worker.log).toContainEqual(
-      expect.objectContaining({
-        event: 'policy_changed',
-        admin: 'alice',
-        changes: ['create Cluster east', 'create WorkloadRegistration web'],
-      }),
-    )
+    await expect
+      .poll(() => worker.log)
+      .toContainEqual(
+        expect.objectContaining({
+          event: 'policy_changed',
+          admin: 'alice',
+          changes: ['create Cluster east', 'create WorkloadRegistration web'],
+        }),
+      )
   })
 
   test('sees what there is, and where it came from', async () => {

@@ -76,9 +76,11 @@ test('T-6: a workload of a trust domain that has been applied gets its SVID, onc
   expect(await outcome()).toBe('token_issuer')
   expect(await run(['apply', '-f', '-'], manifest(peer, web))).toMatchObject({ code: 0, stderr: '' })
   await expect.poll(outcome).toBe('spiffe://example.org/peer/web')
-  expect(worker.log).toContainEqual({
-    ...{ event: 'federation_bundle_fetched', trust_domain: 'peer.example', failure: null, sequence: 7 },
-  })
+  await expect
+    .poll(() => worker.log)
+    .toContainEqual({
+      ...{ event: 'federation_bundle_fetched', trust_domain: 'peer.example', failure: null, sequence: 7 },
+    })
 })
 
 test('its status shows what is known, and BU-4: an empty bundle that is fetched now ends it', async () => {

@@ -126,7 +126,9 @@ describe.skipIf(missing('go')).each(CASES)(
       const { jti } = JSON.parse(Buffer.from(svid.split('.')[1] ?? '', 'base64url').toString())
       const { extra } = await whoami(svid)
       expect(extra).toMatchObject({ 'authentication.kubernetes.io/credential-id': [`JTI=${jti}`] })
-      expect(worker?.log).toContainEqual(expect.objectContaining({ event: 'decision', id: jti, decision: 'issued' }))
+      await expect
+        .poll(() => worker?.log)
+        .toContainEqual(expect.objectContaining({ event: 'decision', id: jti, decision: 'issued' }))
     })
 
     test('what RBAC gives to the username, the SVID may do, and nothing else', async () => {

@@ -303,9 +303,11 @@ describe.skipIf(missing('go'))('two kube-apiservers, asked by the worker as itse
       status: 403,
       body: { reason: 'service_account_not_allowed' },
     })
-    expect(worker?.log).toContainEqual(
-      expect.objectContaining({ detail: '"spire:other" is not an allowed service account for cluster "east"' }),
-    )
+    await expect
+      .poll(() => worker?.log)
+      .toContainEqual(
+        expect.objectContaining({ detail: '"spire:other" is not an allowed service account for cluster "east"' }),
+      )
   })
 
   test('D6: a deleted pod is refused online and taken offline', async () => {
@@ -368,15 +370,17 @@ describe.skipIf(missing('go'))('two kube-apiservers, asked by the worker as itse
   test('a ClusterRoleBinding that is gone: 503, and the log says which one', async () => {
     await apiservers.west.kubectl(['delete', 'clusterrolebinding', 'spiffe-edge-reviewer'])
     await expect.poll(async () => (await attest('west', 'agent-0')).body.reason).toBe('cluster_api_unavailable')
-    expect(worker?.log).toContainEqual(
-      expect.objectContaining({
-        event: 'decision',
-        door: 'k8s_psat',
-        detail:
-          'cluster west: 403 on create tokenreviews: bind the ClusterRole of deploy/kubernetes to ' +
-          `spiffe://example.org/spiffe-edge/reviewer/west (${REVIEWER.west} with the mapping service-account)`,
-      }),
-    )
+    await expect
+      .poll(() => worker?.log)
+      .toContainEqual(
+        expect.objectContaining({
+          event: 'decision',
+          door: 'k8s_psat',
+          detail:
+            'cluster west: 403 on create tokenreviews: bind the ClusterRole of deploy/kubernetes to ' +
+            `spiffe://example.org/spiffe-edge/reviewer/west (${REVIEWER.west} with the mapping service-account)`,
+        }),
+      )
     await bindReviewer('west')
     await expect.poll(async () => (await attest('west', 'agent-0')).status).toBe(200)
   })
@@ -398,9 +402,11 @@ describe.skipIf(missing('go'))('two kube-apiservers, asked by the worker as itse
       writeFileSync(join(disk, 'token'), text)
       await vi.waitFor(async () => expect((await attest('west', 'agent-0')).status).toBe(status), 60_000)
     }
-    expect(worker?.log).toContainEqual(
-      expect.objectContaining({ detail: 'cluster west: 401 on create tokenreviews: the token is not valid there' }),
-    )
+    await expect
+      .poll(() => worker?.log)
+      .toContainEqual(
+        expect.objectContaining({ detail: 'cluster west: 401 on create tokenreviews: the token is not valid there' }),
+      )
   })
 
   test('T-6, client: the API server’s own audience, by the token itself, for nodes only', async () => {
@@ -460,18 +466,22 @@ describe.skipIf(missing('go'))('two kube-apiservers, asked by the worker as itse
       .poll(async () => 'access_token' in (await outcome(registered)), { timeout: 90_000, interval: 2000 })
       .toBe(true)
     expect(await outcome(unregistered)).toMatchObject({ reason: 'registration_none' })
-    expect(worker?.log).toContainEqual(
-      expect.objectContaining({
-        message: 'pod attested',
-        pod: registered,
-        namespace: 'default',
-        registration: 'east/workload',
-        spiffe_id: 'spiffe://example.org/ns/default/sa/default',
-      }),
-    )
-    expect(worker?.log).toContainEqual(
-      expect.objectContaining({ message: 'pod rejected', pod: unregistered, reason: 'registration_none' }),
-    )
+    await expect
+      .poll(() => worker?.log)
+      .toContainEqual(
+        expect.objectContaining({
+          message: 'pod attested',
+          pod: registered,
+          namespace: 'default',
+          registration: 'east/workload',
+          spiffe_id: 'spiffe://example.org/ns/default/sa/default',
+        }),
+      )
+    await expect
+      .poll(() => worker?.log)
+      .toContainEqual(
+        expect.objectContaining({ message: 'pod rejected', pod: unregistered, reason: 'registration_none' }),
+      )
   })
 
   test('D5: nothing that the worker has stored is a secret of a cluster, or anything that could be one', async () => {

@@ -258,7 +258,9 @@ describe.skipIf(missing('go') || missing('python'))('signing with KMS', () => {
         expect([status, body.error, body.reason]).toEqual([503, 'temporarily_unavailable', 'signing_unavailable'])
         expect(headers['retry-after']).toMatch(/^[1-9]\d*$/)
         expect(text).not.toMatch(/arn|alias|kms/i)
-        expect(worker.log.at(-1)).toMatchObject({ decision: 'refused', reason: 'signing_unavailable', detail })
+        await expect
+          .poll(() => worker.log.at(-1))
+          .toMatchObject({ decision: 'refused', reason: 'signing_unavailable', detail })
         expect((await read('/keys')).text).toBe(jwks)
         expect((await read('/.well-known/openid-configuration')).status).toBe(200)
         proxy.mode = 'pass'
@@ -273,7 +275,7 @@ describe.skipIf(missing('go') || missing('python'))('signing with KMS', () => {
       expect((await trade('web')).status).toBe(200)
       proxy.mode = { signWith: other }
       expect(await trade('web')).toMatchObject({ status: 503 })
-      expect(worker.log.at(-1)).toMatchObject({ detail: 'wrong_signature' })
+      await expect.poll(() => worker.log.at(-1)).toMatchObject({ detail: 'wrong_signature' })
     })
   })
 
@@ -283,7 +285,7 @@ describe.skipIf(missing('go') || missing('python'))('signing with KMS', () => {
     const list = `awskms:${key} awskms:alias/spiffe-edge-jwt`
     const stopped = async ({ trade, read, worker }: Issuer) => {
       expect(await trade('web')).toMatchObject({ status: 503, body: { reason: 'signing_unavailable' } })
-      expect(worker.log.at(-1)).toMatchObject({ detail: 'key_unusable' })
+      await expect.poll(() => worker.log.at(-1)).toMatchObject({ detail: 'key_unusable' })
       expect(JSON.parse((await read('/keys')).text).keys).toHaveLength(2)
     }
     await during(
@@ -366,9 +368,9 @@ describe.skipIf(missing('go') || missing('python'))('signing with KMS', () => {
       async ({ read, trade, worker }) => {
         expect((await trade('web')).status).toBe(503)
         expect((await read('/keys')).text).toBe(jwks)
-        expect(worker.log).toContainEqual(
-          expect.objectContaining({ event: 'signing_key_failed', reason: 'key_mismatch' }),
-        )
+        await expect
+          .poll(() => worker.log)
+          .toContainEqual(expect.objectContaining({ event: 'signing_key_failed', reason: 'key_mismatch' }))
       },
       state,
     )
@@ -383,12 +385,14 @@ describe.skipIf(missing('go') || missing('python'))('signing with KMS', () => {
     const key = await kms.createKey(spec, usage)
     await during(`awskms:${key}${suffix}`, async ({ read, worker }) => {
       expect((await read('/keys')).status).toBe(503)
-      expect(worker.log).toContainEqual({
-        event: 'signing_key_failed',
-        variable: 'SIGNING_KEY',
-        entry: 1,
-        reason: 'key_mismatch',
-      })
+      await expect
+        .poll(() => worker.log)
+        .toContainEqual({
+          event: 'signing_key_failed',
+          variable: 'SIGNING_KEY',
+          entry: 1,
+          reason: 'key_mismatch',
+        })
     })
   })
 
@@ -417,7 +421,7 @@ describe.skipIf(missing('go') || missing('python'))('signing with KMS', () => {
         const first = sts.accessKeyIds.slice(given)
         proxy.mode = 'deny'
         expect((await trade('web')).status).toBe(503)
-        expect(worker.log.at(-1)).toMatchObject({ reason: 'signing_unavailable', detail: 'denied' })
+        await expect.poll(() => worker.log.at(-1)).toMatchObject({ reason: 'signing_unavailable', detail: 'denied' })
         proxy.mode = 'pass'
         // AWS has refused the session there is. Another one is asked for soon, with the token of now.
         await expect
@@ -467,7 +471,7 @@ describe.skipIf(missing('go') || missing('python'))('signing with KMS', () => {
           const { status, text } = await trade('web')
           expect(status).toBe(503)
           expect(text).not.toMatch(/arn:|alias|sts|eyJ/i)
-          expect(worker.log.at(-1)).toMatchObject({ reason: 'signing_unavailable', detail })
+          await expect.poll(() => worker.log.at(-1)).toMatchObject({ reason: 'signing_unavailable', detail })
           expect(await read('/keys')).toMatchObject({ status: 200, text: jwks })
           expect((await read('/.well-known/openid-configuration')).status).toBe(200)
           sts.mode = 'pass'
@@ -485,12 +489,14 @@ describe.skipIf(missing('go') || missing('python'))('signing with KMS', () => {
     await during(`awskms:${ecKey} awskms:alias/spiffe-edge-jwt`, async ({ read, trade, worker }) => {
       expect(JSON.parse((await read('/keys')).text).keys).toHaveLength(1)
       expect((await trade('web')).status).toBe(200)
-      expect(worker.log).toContainEqual({
-        event: 'signing_key_failed',
-        variable: 'SIGNING_KEY',
-        entry: 2,
-        reason: 'key_mismatch',
-      })
+      await expect
+        .poll(() => worker.log)
+        .toContainEqual({
+          event: 'signing_key_failed',
+          variable: 'SIGNING_KEY',
+          entry: 2,
+          reason: 'key_mismatch',
+        })
     })
   })
 })

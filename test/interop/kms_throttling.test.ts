@@ -109,9 +109,9 @@ describe.skipIf(missing('python'))('KM-9: KMS throttles at a rate', () => {
       expect(headers['retry-after']).toMatch(/^[1-9]\d*$/)
     }
     expect(mostAttempts).toBe(2)
-    const refused = worker.log.slice(before).filter(({ decision }) => decision === 'refused')
-    expect(refused).toHaveLength(others.length)
-    for (const line of refused) expect(line).toMatchObject({ reason: 'signing_unavailable', detail: 'throttled' })
+    const refused = () => worker.log.slice(before).filter(({ decision }) => decision === 'refused')
+    await expect.poll(refused).toHaveLength(others.length)
+    for (const line of refused()) expect(line).toMatchObject({ reason: 'signing_unavailable', detail: 'throttled' })
 
     // Nobody has done anything but come again when it was said, and less often.
     await later(1000 * Math.max(...others.map(({ headers }) => Number(headers['retry-after']))))
