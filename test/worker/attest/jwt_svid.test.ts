@@ -92,6 +92,16 @@ describe('T-6: a JWT-SVID of a trust domain that is believed', () => {
     })
   })
 
+  test('T-26: gets nothing where what it would be here is banned', async () => {
+    const ban = {
+      apiVersion: 'spiffe-edge.io/v1alpha1',
+      kind: 'Ban',
+      metadata: { name: 'peer' },
+      spec: { spiffeID: 'spiffe://example.org/peer/web' },
+    }
+    expect(await exchange(await federated(peer(), web(), ban), await svid())).toBe('banned')
+  })
+
   test('is in the log by its trust domain and SPIFFE ID', async () => {
     const issuer = await federated()
     await issuer.exchange(await svid())
