@@ -23,13 +23,13 @@ import { certify } from '../support/workload.ts'
 const SPIFFE_ID = 'spiffe://example.org/ns/shop/sa/web'
 /** The shortest lives that a registration can give. */
 const [TTL, X509_TTL] = [30, 60]
-/** A key waits 67 s until it signs, and is there for 35 s after that, or 65 s where it signs certificates. */
+/** A key waits 73 s until it signs, and is there for 41 s after that, or 71 s where it signs certificates. */
 const TIMES = {
-  ...{ renew: 1, signingLease: 4, longestTtl: TTL, longestX509Ttl: X509_TTL, refreshHint: 5, skew: 1 },
+  ...{ renew: 1, signingLease: 10, longestTtl: TTL, longestX509Ttl: X509_TTL, refreshHint: 5, skew: 1 },
   replaceAfter: 15,
 }
-/** How long an SVID is shown again and again. Less than it lives, and longer than go-spiffe's bundle is old. */
-const SHOWN_SECONDS = 25
+/** How long an SVID is shown again and again: less than it lives, by as long as a busy machine may stand still. */
+const SHOWN_SECONDS = 20
 
 interface BundleFacts {
   readonly sequence: number
@@ -121,14 +121,14 @@ describe.skipIf(missing('go'))('the bundle', () => {
   })
 
   test('FE-10: go-spiffe refuses no SVID while keys of both kinds are replaced, and sees the sequence rise alone', {
-    timeout: 240_000,
+    timeout: 400_000,
   }, async () => {
     const shown: { readonly svid: string; readonly from: number }[] = []
     const sequences: number[] = []
     const authorities = new Set<string>()
     const kids = new Set<string>()
     let judged = 0
-    const end = Date.now() + 200_000
+    const end = Date.now() + 360_000
     // Two keys of each kind have signed, so one has taken the place of another.
     while ((authorities.size < 2 || kids.size < 2) && Date.now() < end) {
       const now = Date.now()
