@@ -1,4 +1,4 @@
-import { abortAllDurableObjects, runInDurableObject } from 'cloudflare:test'
+import { evictDurableObject, runInDurableObject } from 'cloudflare:test'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { KEY_TIMES, rotationTimes } from '../../../worker/key_times.ts'
 import { Refusal } from '../../../worker/refusal.ts'
@@ -224,7 +224,7 @@ describe('BU-2: spiffe_sequence', () => {
     expect(sequence).toBe(keys.clock.now())
     await keys.pass(1000)
     expect((await keys.read()).sequence).toBe(sequence)
-    await abortAllDurableObjects()
+    await evictDurableObject(keys.stub)
     expect((await keys.read()).sequence).toBe(sequence)
     keys.deployAuthorities('local:ca', 'local:ca?alg=ES384')
     await keys.read()
@@ -257,7 +257,7 @@ test('a storage from before there were authorities goes on with its keys', async
       drop table bundle;
       create unique index one_active on signing_keys (alg) where phase = 'active';`)
   })
-  await abortAllDurableObjects()
+  await evictDurableObject(keys.stub)
   keys.deployAuthorities('local:ca')
   const reading = await keys.read()
   expect(reading.keys.find(({ use }) => use === 'jwt-svid')).toEqual(before)

@@ -1,4 +1,4 @@
-import { abortAllDurableObjects, runInDurableObject } from 'cloudflare:test'
+import { evictDurableObject, runInDurableObject } from 'cloudflare:test'
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { NamedPeer } from '../../../worker/state/federation_store.ts'
 import { NOW } from '../../support/clock.ts'
@@ -94,7 +94,7 @@ describe('a trust domain that is named', () => {
 
   test('is known after the object has begun anew, octets and all', async () => {
     await fetched(spireBundle([x509Entry(one, certificate)]))
-    await abortAllDurableObjects()
+    await evictDurableObject(world.stub)
     const { bundles } = await world.read(FIRST)
     expect(bundles?.[0]?.[1].x509Authorities).toMatchObject([{ der: certificate, notAfter: NOW + 86_400 }])
   })

@@ -1,4 +1,4 @@
-import { abortAllDurableObjects, runInDurableObject } from 'cloudflare:test'
+import { evictDurableObject, runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import type { Stamp } from '../../../worker/key_settings.ts'
@@ -64,7 +64,7 @@ describe('what is applied', () => {
     await stub().apply([row('a')], [], 0)
     await stub().keepLive({ cluster: 'east', objects: [object('web')] }, NOW)
     const before = await read()
-    await abortAllDurableObjects()
+    await evictDurableObject(stub())
     expect(await read()).toEqual(before)
   })
 
