@@ -16,6 +16,7 @@ export default defineConfig({
               durableObjects: {
                 KEY_STATE: { className: 'KeyState', useSQLite: true },
                 FEDERATION_STATE: { className: 'FederationState', useSQLite: true },
+                TOKEN_STATE: { className: 'TokenState', useSQLite: true },
                 POLICY_STATE: { className: 'PolicyState', useSQLite: true },
               },
             },
@@ -37,6 +38,7 @@ export default defineConfig({
                   '@peculiar/x509',
                   'aws4fetch',
                   'hono',
+                  'ipaddr.js',
                   'jose',
                   'yaml',
                   'zod/mini',

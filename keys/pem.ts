@@ -4,7 +4,7 @@
  * @see [RFC 7468](https://www.rfc-editor.org/rfc/rfc7468)
  */
 
-type Label = 'CERTIFICATE' | 'CERTIFICATE REQUEST' | 'PRIVATE KEY'
+type Label = 'CERTIFICATE' | 'CERTIFICATE REQUEST' | 'PRIVATE KEY' | 'PUBLIC KEY'
 
 const LINE = /.{1,64}/g
 

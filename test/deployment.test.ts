@@ -53,7 +53,9 @@ test('T-12: MODE is in the development configuration and nowhere else', () => {
 })
 
 test('every variable that the worker reads has a binding in plain workerd', () => {
-  const sources = ['key_settings', 'kms_access'].map((name) => readFileSync(`worker/${name}.ts`, 'utf8')).join('')
+  const sources = ['config', 'key_settings', 'kms_access']
+    .map((name) => readFileSync(`worker/${name}.ts`, 'utf8'))
+    .join('')
   const read = all(sources, /(?:read|need)\('([A-Z_]+)'\)/g)
   const variables = [...new Set(read)].filter((name) => name !== 'MODE')
   // Times are shortened for tests alone.

@@ -16,10 +16,12 @@ import { adminError, methodNotAllowed, plainError } from './routes/respond.ts'
 import { structuredAuth } from './routes/structured_auth.ts'
 import { certifyKey } from './routes/svid_x509.ts'
 import { exchangeToken } from './routes/token.ts'
+import { serveVault } from './routes/vault.ts'
+import type { VaultDeps } from './routes/vault_call.ts'
 import type { PublishedDocuments } from './state/key_ring.ts'
 
 /** What the routes need. Built once per isolate. */
-export interface AppDeps extends IssueDeps, AdminDeps, AdminKeysDeps, AdminFederationDeps {
+export interface AppDeps extends IssueDeps, AdminDeps, AdminKeysDeps, AdminFederationDeps, VaultDeps {
   readonly config: Config
   log: Log
 }
@@ -56,7 +58,7 @@ export function createApp(deps: AppDeps): App {
   app.get(at(PATHS.kubespiffe), ({ req }) =>
     req.method === 'HEAD' ? methodNotAllowed('GET') : giveSvidWithKey(req.raw, deps),
   )
-  allow.set(at(PATHS.kubespiffe), 'GET')
+  app.all(at(PATHS.kubespiffe), () => methodNotAllowed('GET'))
   // Administrators see why: what they send is theirs.
   const administer = async (answer: Promise<Response>) => {
     try {
@@ -84,6 +86,9 @@ export function createApp(deps: AppDeps): App {
   post(at(PATHS.adminBundle), ({ req }) => administer(postBundle(req.raw, deps)))
   post(at(PATHS.adminRefresh), ({ req }) => administer(postRefresh(req.raw, deps)))
   post(at(PATHS.nodeAttestation), ({ req }) => attestK8sPsat(req.raw, deps))
+  // Where there is no secret for its tokens, there is nothing of Vault's here.
+  if (deps.tokenSecret)
+    app.all(at(`${PATHS.vault}/*`), ({ req }) => serveVault(req.raw, req.path.slice(at(PATHS.vault).length + 1), deps))
   // Answers as long as the process does; ready means that the signing keys are known.
   app.get('/healthz', (context) => context.text('ok\n'))
   app.get('/readyz', async (context) => {

@@ -13,6 +13,19 @@ export type Log = (event: object) => void
 
 const encoder = new TextEncoder()
 
+/** What names a token of Vault's kind, and does not open anything. */
+export interface HeldToken {
+  readonly mount: string
+  readonly role: string
+  /** Empty where there is none. */
+  readonly accessor: string
+  /** Seconds since the epoch. */
+  readonly expiresAt: number
+}
+
+/** What came of a decision that issues nothing. */
+export type Outcome = 'attested' | 'logged_in' | 'looked_up' | 'renewed' | 'revoked' | 'administered'
+
 /** One decision, filled along the way and written once, in a `finally`. */
 export class Decision {
   /** Names this decision in the log, in a refusal's answer, and as `jti` in a token that is made for it. */
@@ -23,6 +36,10 @@ export class Decision {
   #attestation: Attestation | null = null
   #issued: object | null = null
   #agentId: SpiffeId | null = null
+  #asked: object | null = null
+  #admin: string | null = null
+  #login: object | null = null
+  #outcome: Outcome = 'attested'
   #refusal: Refusal | null = null
 
   /** @param time seconds since the epoch */
@@ -77,6 +94,25 @@ export class Decision {
     this.#agentId = id
   }
 
+  /** A token of Vault's kind is given, or has been shown. Its accessor names it, and opens nothing. */
+  held({ mount, role, accessor, expiresAt }: HeldToken): void {
+    this.#login = { role: `${mount}/${role}`, ...(accessor !== '' && { accessor }), token_expires: expiresAt }
+  }
+
+  /** What is asked for at a door that is for many things. */
+  asked(operation: string, path: string): void {
+    this.#asked = { operation, path }
+  }
+
+  administered(admin: string): void {
+    this.#admin = admin
+    this.#outcome = 'administered'
+  }
+
+  done(outcome: Outcome): void {
+    this.#outcome = outcome
+  }
+
   /**
    * @param error whatever was thrown; what is not a {@link Refusal} becomes one that says nothing
    * @returns the refusal to answer with
@@ -89,6 +125,7 @@ export class Decision {
 
   /** In kubespiffe's words, for people and for what looks for them. */
   #message(): string {
+    if (this.#admin !== null) return `administrator ${this.#refusal ? 'rejected' : 'attested'}`
     const who = !this.#attestation ? 'token' : this.#attestation.kind === 'pod' ? 'pod' : 'workload'
     return `${who} ${this.#refusal ? 'rejected' : 'attested'}`
   }
@@ -101,8 +138,10 @@ export class Decision {
       time: new Date(this.#time * 1000).toISOString(),
       id: this.id,
       door: this.#door,
-      decision: this.#refusal ? 'refused' : this.#issued ? 'issued' : 'attested',
+      decision: this.#refusal ? 'refused' : this.#issued ? 'issued' : this.#outcome,
       ...(this.#refusal && { reason: this.#refusal.reason, detail: this.#refusal.detail }),
+      ...this.#asked,
+      ...(this.#admin !== null && { admin: this.#admin }),
       ...(this.#subjectToken !== null && { subject_token_sha256: await sha256Hex(this.#subjectToken) }),
       ...(attestation?.kind === 'oidc' && { attestor: attestation.attestor, subject: attestation.claims.sub }),
       ...(attestation?.kind === 'federated' && {
@@ -118,6 +157,7 @@ export class Decision {
         ...(attestation.live && { live: true }),
       }),
       ...(this.#agentId && { spiffe_id: this.#agentId.toString() }),
+      ...this.#login,
       ...this.#issued,
     })
   }

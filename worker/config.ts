@@ -9,6 +9,7 @@ import { isBindingName } from './policy/cluster.ts'
 import { compilePolicy, type ManifestObject, parseManifest } from './policy/manifest.ts'
 import type { ManifestContext, Policy } from './policy/policy.ts'
 import { SpiffeIdError, TrustDomain } from './spiffe/id.ts'
+import { parseTokenSecret } from './vault/token.ts'
 
 export interface Config {
   /** `iss` of every SVID, byte for byte. */
@@ -23,6 +24,8 @@ export interface Config {
   readonly policy: Policy
   /** What objects are judged by. */
   readonly context: ManifestContext
+  /** 32 octets each: the first makes Vault's kind of tokens, all are believed. None where there are no such tokens. */
+  readonly vaultTokenKeys: readonly Uint8Array<ArrayBuffer>[]
   /** The bindings that records of clusters may name: services to reach an API server or a disk by, and secrets (T-10). */
   readonly clusterBindings: ReadonlyMap<string, HttpService | string>
 }
@@ -46,6 +49,10 @@ export class ConfigError extends Error {
  */
 export function parseConfig(env: object, manifest: string, mode: Mode): Config {
   const problems: string[] = []
+  const read = (name: string) => {
+    const value = (env as Record<string, unknown>)[name]
+    return typeof value === 'string' ? value : null
+  }
   const keys = readKeySettings(env, mode, problems)
   const { issuer } = keys.stamp
   const trustDomain = parseTrustDomain(keys.stamp.trustDomain, problems)
@@ -57,9 +64,12 @@ export function parseConfig(env: object, manifest: string, mode: Mode): Config {
       ? { trustDomain, issuer, allowLoopbackHttp, bindings: clusterBindings }
       : null
   const deployed = context && readManifest(manifest, context, problems)
+  const vaultTokenKeys = parseVaultTokenKeys(read('VAULT_TOKEN_KEY') ?? '', problems)
+  if (vaultTokenKeys.length === 0 && deployed && deployed.policy.vault.mounts.size > 0)
+    problems.push('VAULT_TOKEN_KEY: is not set, and the manifest has a VaultMount')
   if (!trustDomain || !context || !deployed || problems.length > 0) throw new ConfigError(problems)
   const basePath = new URL(issuer).pathname.replace(/\/$/, '')
-  return Object.freeze({ issuer, basePath, trustDomain, keys, ...deployed, context, clusterBindings })
+  return Object.freeze({ issuer, basePath, trustDomain, keys, ...deployed, context, vaultTokenKeys, clusterBindings })
 }
 
 function readClusterBindings(env: Readonly<Record<string, unknown>>): ReadonlyMap<string, HttpService | string> {
@@ -70,6 +80,19 @@ function readClusterBindings(env: Readonly<Record<string, unknown>>): ReadonlyMa
       bindings.set(name, value as HttpService | string)
   }
   return bindings
+}
+
+/** Others than the first are of tokens that were made before. */
+const MAX_VAULT_TOKEN_KEYS = 4
+
+function parseVaultTokenKeys(text: string, problems: string[]): readonly Uint8Array<ArrayBuffer>[] {
+  const entries = text.split(/[\s,]+/).filter(Boolean)
+  if (entries.length > MAX_VAULT_TOKEN_KEYS) problems.push(`VAULT_TOKEN_KEY: more than ${MAX_VAULT_TOKEN_KEYS} keys`)
+  return entries.flatMap((entry, index) => {
+    const secret = parseTokenSecret(entry)
+    if (!secret) problems.push(`VAULT_TOKEN_KEY: entry ${index + 1} is not 32 octets in base64`)
+    return secret ?? []
+  })
 }
 
 function readManifest(text: string, context: ManifestContext, problems: string[]) {

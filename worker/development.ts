@@ -9,6 +9,7 @@ export { DemoCluster } from './demo/demo_cluster.ts'
 export { FederationState } from './state/federation_state.ts'
 export { KeyState } from './state/key_state.ts'
 export { PolicyState } from './state/policy_state.ts'
+export { TokenState } from './state/token_state.ts'
 
 type DevelopmentEnv = Env & {
   readonly DEMO_CLUSTER: DurableObjectNamespace<DemoCluster>

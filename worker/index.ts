@@ -7,5 +7,6 @@ import { createService } from './service.ts'
 export { FederationState } from './state/federation_state.ts'
 export { KeyState } from './state/key_state.ts'
 export { PolicyState } from './state/policy_state.ts'
+export { TokenState } from './state/token_state.ts'
 
 export default createService((env) => parseConfig(env, manifest, 'production'))

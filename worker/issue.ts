@@ -4,13 +4,14 @@
  */
 
 import type { PublicJwk } from '../keys/signer.ts'
-import type { Attestation, Door } from './attest/attestation.ts'
+import type { Attestation, Door, PodAttestation } from './attest/attestation.ts'
 import { attestNode, type K8sPsat } from './attest/k8s_psat.ts'
 import type { Decision } from './audit.ts'
 import { mint, mintX509, sign, signX509 } from './mint.ts'
 import { authorize, type Grant, type JwtGrant, type X509Grant } from './policy/authorize.ts'
 import { internalX509Grant } from './policy/internal_grant.ts'
 import type { Policy } from './policy/policy.ts'
+import type { Registration } from './policy/registration.ts'
 import { Refusal } from './refusal.ts'
 import type { SharedCalls } from './shared_call.ts'
 import type { SpiffeId } from './spiffe/id.ts'
@@ -96,14 +97,54 @@ export async function issue(request: IssueRequest, deps: IssueDeps, decision: De
   )
   const { claims, svid, publicJwk } = await deps.signing.run(
     sameness(request, grant),
-    async () => {
-      const minted = mint(grant, deps.issuer, decision.id, now)
-      return { claims: minted, ...(await sign(minted, grant, deps.keyRing)) }
-    },
+    () => mintAndSign(grant, now, deps, decision),
     deps.waitUntil,
   )
   decision.issued(grant.registration, claims, publicJwk)
   return { svid, claims, grant }
+}
+
+/** Who has logged in as Vault's clients do, and asks for an SVID with the token that they got. */
+export interface LoginSvidRequest {
+  /** Of the workload, as it stands now. */
+  readonly attestation: PodAttestation
+  /** That of the role. */
+  readonly registration: Registration
+  readonly snapshot: PolicySnapshot
+}
+
+/**
+ * The second half, for a workload that was attested when it logged in: it is authorized again each time.
+ *
+ * @throws Refusal
+ */
+export async function issueForLogin(
+  { attestation, registration, snapshot }: LoginSvidRequest,
+  audience: string,
+  deps: IssueDeps,
+  decision: Decision,
+): Promise<IssuedSvid> {
+  const wanted = { svidType: 'JWT', audience: [audience], spiffeId: null } as const
+  const grant = authorize(attestation, wanted, snapshot.policy, registration)
+  const { claims, svid, publicJwk } = await mintAndSign(grant, deps.now(), deps, decision)
+  decision.issued(grant.registration, claims, publicJwk)
+  return { svid, claims, grant }
+}
+
+/**
+ * The same for a certificate.
+ *
+ * @throws Refusal, and whatever `publicKey` throws
+ */
+export async function issueX509ForLogin(
+  { attestation, registration, snapshot }: LoginSvidRequest,
+  publicKey: PublicKeySource,
+  deps: IssueDeps,
+  decision: Decision,
+): Promise<IssuedX509Svid> {
+  const wanted = { svidType: 'X509', spiffeId: null } as const
+  const grant = authorize(attestation, wanted, snapshot.policy, registration)
+  return certify(grant, await publicKey(), snapshot, deps.now(), deps, decision)
 }
 
 /**
@@ -181,6 +222,16 @@ async function admit<G extends Grant>(
   if (grant.live && attestation.kind === 'pod' && !attestation.live)
     await attestors.serviceAccounts.confirm(subjectToken, attestation)
   return { grant, snapshot }
+}
+
+async function mintAndSign(
+  grant: JwtGrant,
+  now: number,
+  { issuer, keyRing }: IssueDeps,
+  decision: Decision,
+): Promise<SignedSvid> {
+  const claims = mint(grant, issuer, decision.id, now)
+  return { claims, ...(await sign(claims, grant, keyRing)) }
 }
 
 async function certify(

@@ -11,7 +11,7 @@ import { parseJsonObject } from './strict_json.ts'
 /** No token of a sane size is larger, and it bounds the work that a hostile one can cause. */
 const MAX_TOKEN_BYTES = 16_384
 /** How far a peer's clock may be ahead of ours. `exp` gets no such leeway: kube-apiserver gives none either. */
-const CLOCK_SKEW_SECONDS = 30
+export const CLOCK_SKEW_SECONDS = 30
 
 /** Why a JWT is not taken. */
 export type JwtErrorCode =

@@ -44,6 +44,18 @@ export type RefusalReason =
   | 'token_review_user'
   | 'token_review_pod'
   | 'node_uid_missing'
+  // Does a role of Vault's bind them (VL-1, VL-2).
+  | 'address_not_bound'
+  | 'mount_not_configured'
+  | 'token_issuer_mismatch'
+  | 'token_issued_in_future'
+  | 'token_uid_missing'
+  | 'service_account_not_bound'
+  | 'namespace_not_bound'
+  | 'namespace_unknown'
+  // Is it a token of Vault's kind that was made here and still holds (T-23).
+  | 'vault_token'
+  | 'vault_request'
   // Which key it is for.
   | 'json_malformed'
   | 'csr_missing'
@@ -77,6 +89,7 @@ export type RefusalReason =
   | 'keys_unavailable'
   | 'signing_unavailable'
   | 'x509_not_configured'
+  | 'tokens_unavailable'
   | 'not_configured'
   | 'internal'
 

@@ -17,6 +17,9 @@ import { KeyRing } from './state/key_ring.ts'
 import type { KeyState } from './state/key_state.ts'
 import { PolicyRing } from './state/policy_ring.ts'
 import type { PolicyState } from './state/policy_state.ts'
+import type { TokenState } from './state/token_state.ts'
+import { TokenStore } from './state/token_store.ts'
+import { SHARDS, TokenSecret } from './vault/token.ts'
 
 /** The name of the one Durable Object that holds an issuer's signing keys. */
 const KEY_STATE_NAME = 'keys'
@@ -24,6 +27,8 @@ const KEY_STATE_NAME = 'keys'
 const POLICY_STATE_NAME = 'policy'
 /** The same for the bundles of other trust domains. */
 const FEDERATION_STATE_NAME = 'federation'
+/** The same for each part of the tokens of Vault's clients. */
+const TOKEN_STATE_NAME = 'tokens'
 
 /**
  * @param configure reads the environment
@@ -45,6 +50,7 @@ export function createService(
             keyState: () => env.KEY_STATE.getByName(KEY_STATE_NAME),
             policyState: () => env.POLICY_STATE.getByName(POLICY_STATE_NAME),
             federationState: () => env.FEDERATION_STATE.getByName(FEDERATION_STATE_NAME),
+            tokenState: (shard) => env.TOKEN_STATE.getByName(`${TOKEN_STATE_NAME}-${shard}`),
           }),
         )
       } catch (error) {
@@ -72,10 +78,12 @@ export interface Outside {
   keyState(): DurableObjectStub<KeyState>
   policyState(): DurableObjectStub<PolicyState>
   federationState(): DurableObjectStub<FederationState>
+  /** @param shard from 0 to {@link SHARDS} - 1 */
+  tokenState(shard: number): DurableObjectStub<TokenState>
 }
 
 /** @returns everything that the routes need, put together in the one way there is */
-export function createDeps(config: Config, { keyState, policyState, federationState, ...world }: Outside) {
+export function createDeps(config: Config, { keyState, policyState, federationState, tokenState, ...world }: Outside) {
   const { issuer, trustDomain, manifest, context, keys, clusterBindings: bindings } = config
   const outside = { ...world, allowLoopbackHttp: context.allowLoopbackHttp }
   const keyRing = new KeyRing({
@@ -83,6 +91,8 @@ export function createDeps(config: Config, { keyState, policyState, federationSt
     settings: keys,
     keyState,
   })
+  const tokenSecret = config.vaultTokenKeys.length > 0 ? TokenSecret.import(config.vaultTokenKeys) : null
+  const unseal = async (sealed: string, purpose: string) => (await tokenSecret)?.open(sealed, purpose) ?? null
   const federationRing = new FederationRing({ ...outside, stamp: keys.stamp, federationState })
   return {
     ...outside,
@@ -92,6 +102,8 @@ export function createDeps(config: Config, { keyState, policyState, federationSt
     administrators: new Administrators(config.policy.admins, issuer, outside),
     keyState,
     signing: new SharedCalls<SignedSvid>(),
+    tokenSecret,
+    tokens: new TokenStore({ stamp: keys.stamp, shards: SHARDS, tokenState }),
     policyState,
     federationState,
     federationRing,
@@ -103,7 +115,7 @@ export function createDeps(config: Config, { keyState, policyState, federationSt
       claims: new KeyClaims(),
       api: (cluster) =>
         cluster.connection &&
-        new KubernetesApi(cluster, cluster.connection, { ...outside, issuer, trustDomain, keyRing, bindings }),
+        new KubernetesApi(cluster, cluster.connection, { ...outside, issuer, trustDomain, keyRing, bindings, unseal }),
       foreignBundles: (named) => federationRing.bundles(named),
       policyState,
     }),

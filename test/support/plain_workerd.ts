@@ -108,7 +108,7 @@ function configFor(options: PlainWorkerdOptions, folder: string, state: string, 
   // A path that begins with a slash would be looked up among workerd's own schemas.
   const embed = (path: string) => `embed ${text(relative(folder, resolve(path)))}`
   const module = options.entry === 'production' ? 'index.js' : 'development.js'
-  const deployed = ['KeyState', 'PolicyState', 'FederationState']
+  const deployed = ['KeyState', 'PolicyState', 'FederationState', 'TokenState']
   const objects = options.entry === 'production' ? deployed : [...deployed, 'DemoCluster']
   const bindings = objects.map((name) => {
     const binding = name.replace(/(?<=[a-z])(?=[A-Z])/g, '_').toUpperCase()

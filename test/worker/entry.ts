@@ -2,8 +2,10 @@
 
 import { FederationState as DeployedFederationState } from '../../worker/state/federation_state.ts'
 import { KeyState as DeployedKeyState } from '../../worker/state/key_state.ts'
+import { TokenState as DeployedTokenState } from '../../worker/state/token_state.ts'
 import { federationWorldOf } from './federation_world.ts'
 import { worldOf } from './key_world.ts'
+import { tokenWorldOf } from './token_world.ts'
 
 export { default, PolicyState } from '../../worker/index.ts'
 
@@ -38,6 +40,18 @@ export class FederationState extends DeployedFederationState {
   protected override async wakeUpAt(seconds: number | null): Promise<void> {
     const world = federationWorldOf(this.ctx.id)
     if (world) world.wakeAt = seconds
+    else await super.wakeUpAt(seconds)
+  }
+}
+
+export class TokenState extends DeployedTokenState {
+  protected override now(): number {
+    return tokenWorldOf(this.ctx.id)?.clock.now() ?? super.now()
+  }
+
+  protected override async wakeUpAt(seconds: number): Promise<void> {
+    const world = tokenWorldOf(this.ctx.id)
+    if (world) world.wakeAt.set(world.shardOf(this.ctx.id), seconds)
     else await super.wakeUpAt(seconds)
   }
 }

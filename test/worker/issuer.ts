@@ -11,6 +11,7 @@ import { Clock } from '../support/clock.ts'
 import { ISSUER, manifest, TRUST_DOMAIN } from '../support/policy.ts'
 import { FederationWorld } from './federation_world.ts'
 import { KeyWorld } from './key_world.ts'
+import { TokenWorld } from './token_world.ts'
 
 export const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange'
 export const JWT_TYPE = 'urn:ietf:params:oauth:token-type:jwt'
@@ -64,6 +65,7 @@ export class TestIssuer {
   readonly app: App
   readonly keys: KeyWorld
   readonly federation: FederationWorld
+  readonly tokens: TokenWorld
 
   /** @param variables laid over those of an issuer in development with one local key */
   constructor(objects: readonly object[], variables: object = {}, deps: Partial<AppDeps> = {}) {
@@ -82,6 +84,7 @@ export class TestIssuer {
     const { stub: keyState } = this.keys
     const policyState = newPolicyState()
     this.federation = new FederationWorld(clock)
+    this.tokens = new TokenWorld(clock)
     this.deps = {
       ...createDeps(config, {
         now: clock.now,
@@ -90,6 +93,7 @@ export class TestIssuer {
         keyState: () => keyState,
         policyState: () => policyState,
         federationState: () => this.federation.stub,
+        tokenState: this.tokens.stub,
       }),
       ...deps,
     }

@@ -8,6 +8,7 @@ import type { Attestation, Door } from './attestation.ts'
 import { isJwtSvid, JwtSvidAttestor } from './jwt_svid.ts'
 import { OidcIssuer } from './oidc.ts'
 import { ServiceAccountAttestor, type ServiceAccountAttestorDeps, tokenRefusal } from './service_account.ts'
+import { VaultLoginAttestor } from './vault_login.ts'
 
 /** Header members that providers send and nobody needs: the thumbprint of a certificate is no key and no address. */
 const IGNORED_HEADER = ['x5t']
@@ -25,17 +26,19 @@ export interface AttestorsDeps extends ServiceAccountAttestorDeps {
 
 export class Attestors {
   readonly serviceAccounts: ServiceAccountAttestor
+  readonly logins: VaultLoginAttestor
   readonly #oidc: ReadonlyMap<unknown, OidcIssuer>
   /** null where no other trust domain is believed. */
   readonly #jwtSvids: JwtSvidAttestor | null
 
   /** @param previous whose keys are kept for records that have not changed */
   constructor(
-    { clusters, attestors, federation }: Pick<Policy, 'clusters' | 'attestors' | 'federation'>,
+    { clusters, attestors, federation, vault }: Pick<Policy, 'clusters' | 'attestors' | 'federation' | 'vault'>,
     deps: AttestorsDeps,
     previous?: Attestors,
   ) {
     this.serviceAccounts = new ServiceAccountAttestor(clusters.values(), deps, previous?.serviceAccounts)
+    this.logins = new VaultLoginAttestor(vault.mounts.values(), this.serviceAccounts, deps, previous?.logins)
     this.#oidc = new Map(
       [...attestors.values()].map((attestor) => {
         const before = previous ? previous.#oidc.get(attestor.issuer) : undefined

@@ -53,7 +53,7 @@ export async function attestNode(
     checkOrigin(unverified.payload, source)
     return unverified
   })
-  const facts = await verifyServiceAccountToken(jws, source, true, now)
+  const facts = await verifyServiceAccountToken(jws, source, { requireBoundPod: true }, now)
   const serviceAccount = `${facts.namespace}:${facts.serviceAccount.name}`
   if (!reviews || !cluster.serviceAccountAllowList.includes(serviceAccount))
     throw new Refusal(

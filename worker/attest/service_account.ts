@@ -30,6 +30,7 @@ const ServiceAccountClaims = z.object({
     serviceaccount: z.object({ name: Name, uid: Name }),
     pod: z.optional(z.object({ name: Name, uid: Name })),
     node: z.optional(z.object({ name: Name, uid: z.optional(Name) })),
+    warnafter: z.optional(z.number()),
   }),
 })
 
@@ -80,7 +81,7 @@ export class ServiceAccountAttestor {
       return { source: this.#select(unverified.payload, door), jws: unverified }
     })
     const { cluster, reviews } = source
-    const facts = await verifyServiceAccountToken(jws, source, cluster.requireBoundPod, now)
+    const facts = await verifyServiceAccountToken(jws, source, cluster, now)
     const live = reviews !== null && cluster.liveness === 'tokenReview'
     const pod = live ? await reviews.review(token, facts, audiencesAt(door, cluster)) : null
     return attested({
@@ -160,6 +161,16 @@ function isSame(one: object, other: object): boolean {
   return JSON.stringify(one) === JSON.stringify(other)
 }
 
+/** What a door may want otherwise than a cluster's record does. */
+export interface TokenRules {
+  readonly requireBoundPod: boolean
+  /**
+   * Whether a token that a kubelet mounts by default is taken, which says that it lives for a year and is to be renewed within
+   * the hour (`warnafter`). It is over then.
+   */
+  readonly takesExtended?: boolean
+}
+
 /**
  * The offline half, for a token whose cluster is known. Its issuer and audience have been compared by then: they are how
  * the cluster was found.
@@ -170,16 +181,18 @@ function isSame(one: object, other: object): boolean {
 export async function verifyServiceAccountToken(
   jws: UnverifiedJws,
   { cluster, keys }: TokenSource,
-  requireBoundPod: boolean,
+  { requireBoundPod, takesExtended = false }: TokenRules,
   now: number,
 ): Promise<TokenFacts & { readonly expiresAt: number }> {
   const key = await keys.find(jws.header.kid)
   if (!key) throw tokenRefusal(new JwtError('key'))
   if (!(await verifyCompact(jws, key))) throw tokenRefusal(new JwtError('signature'))
-  const { expiresAt } = refusing(() => checkTimes(jws.payload, now))
+  const times = refusing(() => checkTimes(jws.payload, now))
   const { data: claims } = ServiceAccountClaims.safeParse(jws.payload)
   if (!claims) throw new Refusal('token_claims', 'not the claims of a bound service account token')
-  const { namespace, serviceaccount, pod = null, node = null } = claims['kubernetes.io']
+  const { namespace, serviceaccount, pod = null, node = null, warnafter } = claims['kubernetes.io']
+  const expiresAt = takesExtended && warnafter !== undefined ? Math.min(warnafter, times.expiresAt) : times.expiresAt
+  if (expiresAt <= now) throw tokenRefusal(new JwtError('expired'))
   if (claims.sub !== `system:serviceaccount:${namespace}:${serviceaccount.name}`)
     throw new Refusal('token_claims', 'sub and kubernetes.io name different service accounts')
   if (!pod && requireBoundPod) throw new Refusal('token_unbound', 'bound to no pod')

@@ -87,6 +87,37 @@ export class TokenReviews {
   }
 
   /**
+   * Asks whether a pod is still there that was when its token was reviewed.
+   *
+   * @throws Refusal
+   */
+  async confirmPod({ namespace, pod, node }: TokenFacts): Promise<void> {
+    if (!pod) throw new Refusal('token_unbound', 'bound to no pod')
+    const key = ['pod', namespace, pod.name, pod.uid].join(' ')
+    if (!this.#underWay.isUnderWay(key) && this.#underWay.size >= MAX_UNDER_WAY)
+      throw unavailable(`cluster ${this.#cluster.name}: ${MAX_UNDER_WAY} reviews are under way`)
+    const signal = AbortSignal.timeout(FETCH_TIMEOUT_MS)
+    await this.#underWay.run(key, () => this.#findPod(namespace, pod, node, { signal }), this.#deps.waitUntil)
+  }
+
+  /**
+   * @param facts of a token that has been verified
+   * @param reviewed the token, for a reviewer that shows it; null where it is not at hand
+   * @returns the labels of its namespace; null where there is no such namespace
+   * @throws Refusal
+   */
+  async findNamespace(
+    { namespace }: TokenFacts,
+    reviewed: string | null,
+  ): Promise<Readonly<Record<string, string>> | null> {
+    const signal = AbortSignal.timeout(FETCH_TIMEOUT_MS)
+    const found = await this.#asking(() =>
+      this.#api.getNamespace(namespace, { ...(reviewed !== null && { reviewed }), signal }),
+    )
+    return found?.metadata.labels ?? null
+  }
+
+  /**
    * @param facts of a token that has been reviewed
    * @returns the node that its pod is on
    * @throws Refusal
@@ -118,7 +149,7 @@ export class TokenReviews {
     namespace: string,
     { name, uid }: { name: string; uid: string },
     node: TokenFacts['node'],
-    options: { reviewed: string; signal: AbortSignal },
+    options: { reviewed?: string; signal: AbortSignal },
   ): Promise<LivePod> {
     const pod = await this.#asking(() => this.#api.getPod(namespace, name, options))
     if (!pod) throw new Refusal('pod_gone', 'there is no such pod')

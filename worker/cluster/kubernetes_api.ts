@@ -1,5 +1,5 @@
 /**
- * The Kubernetes API as we use it: five calls, to one API server, as one user. The answers are read into types that hold
+ * The Kubernetes API as we use it: six calls, to one API server, as one user. The answers are read into types that hold
  * nothing else than what is used.
  *
  * A name from a token becomes a segment of a path only if Kubernetes itself could have given it.
@@ -73,6 +73,7 @@ const Pod = z.object({
   status: z._default(z.object({ hostIP: z._default(Text, '') }), { hostIP: '' }),
 })
 const Node = z.object({ metadata: z.object({ uid: z._default(Text, ''), labels: Labels }) })
+const Namespace = z.object({ metadata: z.object({ labels: Labels }) })
 const Jwks = z.object({ keys: z.array(z.unknown()) })
 const List = z.object({
   metadata: z.object({ continue: z._default(Text, '') }),
@@ -82,6 +83,7 @@ const List = z.object({
 export type TokenReviewStatus = z.infer<typeof TokenReview>['status']
 export type Pod = z.infer<typeof Pod>
 export type Node = z.infer<typeof Node>
+export type Namespace = z.infer<typeof Namespace>
 
 /** When to give up, and the token that is being reviewed, which a reviewer of the kind `client` shows. */
 export interface CallOptions {
@@ -133,6 +135,12 @@ export class KubernetesApi {
   async getNode(name: string, options: CallOptions = {}): Promise<Node | null> {
     if (!KUBERNETES_NAME.test(name)) throw this.#error('name', null, 'get nodes')
     return this.#find('get nodes', Node, `/api/v1/nodes/${name}`, options)
+  }
+
+  /** @returns null if there is no such namespace */
+  async getNamespace(name: string, options: CallOptions = {}): Promise<Namespace | null> {
+    if (!NAMESPACE.test(name)) throw this.#error('name', null, 'get namespaces')
+    return this.#find('get namespaces', Namespace, `/api/v1/namespaces/${name}`, options)
   }
 
   /** @returns the `keys` of the JWK Set that service account tokens are signed by, not looked into yet */

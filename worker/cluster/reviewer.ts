@@ -28,6 +28,8 @@ export interface ReviewerDeps {
   readonly trustDomain: TrustDomain
   readonly keyRing: Signers
   readonly bindings: ClusterBindings
+  /** @returns what was sealed at run time for that purpose, or null if that can't be opened */
+  unseal(sealed: string, purpose: string): Promise<string | null>
   /** Seconds since the epoch. */
   now(): number
   waitUntil(promise: Promise<unknown>): void
@@ -93,6 +95,8 @@ export function reviewerToken(cluster: Cluster, deps: ReviewerDeps): ReviewerTok
         const secret = deps.bindings.get(reviewer.binding)
         return bearer(typeof secret === 'string' ? secret : '', reviewer.binding)
       }
+    case 'sealed':
+      return async () => bearer((await deps.unseal(reviewer.sealed, reviewer.purpose)) ?? '', reviewer.purpose)
   }
 }
 

@@ -11,6 +11,7 @@ export const PATHS = {
   token: '/token',
   svidX509: '/svid/x509',
   kubespiffe: '/v1/svid',
+  vault: '/v1',
   structuredAuth: '/structured-auth.yaml',
   nodeAttestation: '/attest/k8s_psat',
   adminObjects: '/admin/v1/objects',

@@ -59,11 +59,30 @@ export interface JwtWanted {
 /** A certificate is made out to nobody, so there is no audience to choose by. */
 export type X509Wanted = Omit<JwtWanted, 'svidType' | 'audience'> & { readonly svidType: 'X509' }
 
-/** @throws Refusal */
-export function authorize(attestation: Attestation, wanted: JwtWanted, policy: Policy): JwtGrant
-export function authorize(attestation: Attestation, wanted: X509Wanted, policy: Policy): X509Grant
-export function authorize(attestation: Attestation, wanted: JwtWanted | X509Wanted, policy: Policy): Grant {
-  const { registrations, spiffeId } = selectRegistrations(attestation, wanted, policy)
+/**
+ * @param chosen the registration that the request has been admitted by; null for whichever the policy has for the workload
+ * @throws Refusal
+ */
+export function authorize(
+  attestation: Attestation,
+  wanted: JwtWanted,
+  policy: Policy,
+  chosen?: Registration | null,
+): JwtGrant
+export function authorize(
+  attestation: Attestation,
+  wanted: X509Wanted,
+  policy: Policy,
+  chosen?: Registration | null,
+): X509Grant
+export function authorize(
+  attestation: Attestation,
+  wanted: JwtWanted | X509Wanted,
+  policy: Policy,
+  chosen: Registration | null = null,
+): Grant {
+  const matching = chosen ? [chosen] : policy.registrations.matching(attestation)
+  const { registrations, spiffeId } = selectRegistrations(attestation, wanted, matching, policy)
   const terms = (registration: Registration) => ({
     registration: registration.name,
     spiffeId,
@@ -84,6 +103,16 @@ export function authorize(attestation: Attestation, wanted: JwtWanted | X509Want
     alg: registration.alg,
     claims: registration.claims,
   } as unknown as JwtGrant
+}
+
+/**
+ * Refuses whoever is banned, before there is an SVID to ask for (T-26).
+ *
+ * @param chosen the registration that would give them one; null for none
+ * @throws Refusal `banned`, or whatever keeps the registration from naming them
+ */
+export function checkBans(attestation: Attestation, chosen: Registration | null, policy: Policy): void {
+  policy.bans.check(attestation, chosen && identify(chosen, attestation, policy.trustDomain))
 }
 
 /** @returns the one registration that allows the audience, and that */
@@ -130,8 +159,12 @@ function x509Terms(registrations: readonly Registration[]) {
 }
 
 /** @returns the registrations that match and give one SPIFFE ID, and that */
-function selectRegistrations(attestation: Attestation, { svidType, spiffeId }: JwtWanted | X509Wanted, policy: Policy) {
-  const matching = policy.registrations.matching(attestation)
+function selectRegistrations(
+  attestation: Attestation,
+  { svidType, spiffeId }: JwtWanted | X509Wanted,
+  matching: readonly Registration[],
+  policy: Policy,
+) {
   if (matching.length === 0) throw new Refusal('registration_none', 'no registration selects this workload')
   // A key that is made here and sent is for those alone of whom it is written that they are to have one (T-22).
   const explicit = attestation.door === 'kubespiffe'

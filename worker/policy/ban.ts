@@ -45,12 +45,12 @@ export class Bans {
   }
 
   /**
-   * @param id what they would be given
+   * @param id what they would be given; null where that is no SPIFFE ID
    * @throws Refusal `banned`
    */
-  check(attestation: Attestation, id: SpiffeId): void {
+  check(attestation: Attestation, id: SpiffeId | null): void {
     const ban =
-      this.#spiffeIds.get(id.toString()) ?? (attestation.kind === 'pod' ? this.#ofPod(attestation) : undefined)
+      (id && this.#spiffeIds.get(id.toString())) ?? (attestation.kind === 'pod' ? this.#ofPod(attestation) : undefined)
     if (ban !== undefined) throw new Refusal('banned', `by Ban ${ban}`)
   }
 

@@ -157,6 +157,8 @@ export type Reviewer =
   | { readonly by: 'file'; readonly binding: string; readonly path: string }
   /** A long-lived token, in a secret of the platform. */
   | { readonly by: 'secret'; readonly binding: string }
+  /** A token that was configured at run time for a mount of Vault's, and is stored sealed. */
+  | { readonly by: 'sealed'; readonly sealed: string; readonly purpose: string }
 
 export interface Cluster {
   readonly name: string

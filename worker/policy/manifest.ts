@@ -26,6 +26,10 @@ import { compileRegistration, type Registration, RegistrationManifest, type Sour
 import { RegistrationIndex } from './registration_index.ts'
 import { RevocationManifest, Revocations } from './revocation.ts'
 import { SharedIdentities } from './shared_identities.ts'
+import { checkVaultMount, checkVaultRole } from './vault.ts'
+import { compileVaultMount, VaultMountManifest } from './vault_mount.ts'
+import { compileVaultOidcRole, VaultOidcRoleManifest } from './vault_oidc_role.ts'
+import { compileVaultRole, type VaultRole, VaultRoleManifest } from './vault_role.ts'
 
 /** Thrown with everything that is wrong, each with the kind and name of its object. */
 export class ManifestError extends Error {
@@ -46,6 +50,9 @@ export const ManifestObject = z.discriminatedUnion('kind', [
   BanManifest,
   RevocationManifest,
   AdminManifest,
+  VaultMountManifest,
+  VaultRoleManifest,
+  VaultOidcRoleManifest,
 ])
 export type ManifestObject = z.infer<typeof ManifestObject>
 
@@ -123,7 +130,25 @@ export function compilePolicy(sourced: readonly SourcedObject[], context: Manife
   problems.push(...checkFederation(peers, context))
   const federation = new Map(peers.map((object) => [object.spec.trustDomain, compileFederatedTrustDomain(object)]))
 
-  const audiences = audiencesOf(clusters.values(), attestors.values())
+  const mounts = new Map(
+    objects.flatMap(({ object }) => {
+      if (object.kind !== 'VaultMount') return []
+      const mount = compileVaultMount(object)
+      return [[mount.path, mount] as const]
+    }),
+  )
+  const roleManifests = objects.flatMap(({ object, source }) =>
+    object.kind === 'VaultRole' ? [{ object, source }] : [],
+  )
+  const loginAudiences = [
+    ...mounts.values().flatMap(({ config }) => config?.audiences ?? []),
+    ...roleManifests.map(({ object }) => object.spec.audience).filter((audience) => audience !== ''),
+  ]
+  const audiences = audiencesOf(clusters.values(), attestors.values(), loginAudiences)
+  for (const mount of mounts.values())
+    problems.push(
+      ...checkVaultMount(mount, clusters, audiences, context).map((text) => `VaultMount ${mount.path}: ${text}`),
+    )
   const bans = objects.flatMap(({ object }) => (object.kind === 'Ban' ? [object] : []))
   for (const { metadata, spec } of bans)
     if ('spiffeID' in spec && !spec.spiffeID.startsWith(`${context.trustDomain}/`))
@@ -150,6 +175,31 @@ export function compilePolicy(sourced: readonly SourcedObject[], context: Manife
     if (registration && found.length === 0) registrations.push(registration)
     else if (typeof source === 'object') rejected.set(`${source.cluster}/${object.metadata.name}`, found)
     else problems.push(...found.map((problem) => `WorkloadRegistration ${object.metadata.name}: ${problem}`))
+  }
+
+  const roles = new Map<string, VaultRole>()
+  for (const { object, source } of roleManifests) {
+    const { name } = object.metadata
+    const { role, found } = compileRole(object, source)
+    if (role && found.length === 0) roles.set(name, role)
+    else problems.push(...found.map((problem) => `VaultRole ${name}: ${problem}`))
+  }
+
+  function compileRole(object: ManifestObject & { kind: 'VaultRole' }, source: Source) {
+    const { name } = object.metadata
+    const config = mounts.get(name.slice(0, name.lastIndexOf('/')))?.config ?? null
+    let role: VaultRole
+    try {
+      role = compileVaultRole(object, source, context.trustDomain, config?.cluster ?? null)
+    } catch (error) {
+      if (!(error instanceof SpiffeIdError)) throw error
+      return { role: null, found: [`spec.spiffe_id: ${error.message} of ${context.trustDomain}`] }
+    }
+    const found = checkVaultRole(role, { mounts, clusters, attestors, federation, audiences }, context)
+    const sharing = found.length === 0 && role.registration ? identities.add(role.registration) : null
+    if (sharing)
+      found.push(`spec.spiffe_id: pods of ${sharing[0]} and ${sharing[1]} could share it: put {cluster} into it`)
+    return { role, found }
   }
 
   function compileOne(object: ManifestObject & { kind: 'WorkloadRegistration' }, source: Source) {
@@ -182,6 +232,15 @@ export function compilePolicy(sourced: readonly SourcedObject[], context: Manife
     revocations: new Revocations(objects.flatMap(({ object }) => (object.kind === 'Revocation' ? [object] : []))),
     admins,
     audiences,
+    vault: {
+      mounts,
+      roles,
+      oidcRoles: new Map(
+        objects.flatMap(({ object }) =>
+          object.kind === 'VaultOIDCRole' ? [[object.metadata.name, compileVaultOidcRole(object)] as const] : [],
+        ),
+      ),
+    },
   }
   return { policy, problems, rejected }
 }

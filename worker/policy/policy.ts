@@ -20,6 +20,9 @@ import type { RegistrationIndex } from './registration_index.ts'
 import type { Revocations } from './revocation.ts'
 import { idPattern } from './shared_identities.ts'
 import { agreesWithFacts } from './spiffe_id_template.ts'
+import type { VaultMount } from './vault_mount.ts'
+import type { VaultOidcRole } from './vault_oidc_role.ts'
+import type { VaultRole } from './vault_role.ts'
 
 /** What the worker decides by. */
 export interface Policy {
@@ -33,6 +36,16 @@ export interface Policy {
   readonly revocations: Revocations
   readonly admins: readonly Admin[]
   readonly audiences: KnownAudiences
+  readonly vault: VaultPolicy
+}
+
+/** What Vault's clients find here. */
+export interface VaultPolicy {
+  /** By where they are under `auth/`. */
+  readonly mounts: ReadonlyMap<string, VaultMount>
+  /** By `<mount>/<role>`. */
+  readonly roles: ReadonlyMap<string, VaultRole>
+  readonly oidcRoles: ReadonlyMap<string, VaultOidcRole>
 }
 
 /** Audiences by what they are for; no audience is for two things (T-7). */
@@ -54,8 +67,13 @@ export interface ManifestContext {
   readonly bindings: ReadonlyMap<string, unknown> | null
 }
 
-export function audiencesOf(clusters: Iterable<Cluster>, attestors: Iterable<OidcAttestor>): KnownAudiences {
-  const attestation = new Set<string>()
+/** @param logins audiences that tokens are made out to for a login at a mount of Vault's */
+export function audiencesOf(
+  clusters: Iterable<Cluster>,
+  attestors: Iterable<OidcAttestor>,
+  logins: Iterable<string>,
+): KnownAudiences {
+  const attestation = new Set(logins)
   const apiServers = new Set<string>()
   for (const cluster of clusters) {
     for (const audience of attestationAudiences(cluster)) attestation.add(audience)
@@ -411,6 +429,6 @@ function isServiceAccountId({ segments }: Registration['template']): boolean {
 }
 
 /** The issuer's own audiences: its name, and everything below it, such as `<issuer>/admin` (T-7, T-11). */
-function isInternalAudience(audience: string, { issuer }: ManifestContext): boolean {
+export function isInternalAudience(audience: string, { issuer }: ManifestContext): boolean {
   return audience === issuer || audience.startsWith(`${issuer}/`)
 }

@@ -54,6 +54,23 @@ export async function readJson(
   }
 }
 
+/**
+ * As Vault's clients send it: JSON whatever the type is said to be, unless it is said to be a form; or nothing.
+ *
+ * @returns the parameters
+ * @throws Refusal
+ */
+export async function readVaultBody(request: Request): Promise<Readonly<Record<string, unknown>>> {
+  const text = await readText(request, MAX_BODY_BYTES, 'json_malformed')
+  if (text.trim() === '') return {}
+  if (FORM.test(request.headers.get('content-type') ?? '')) return Object.fromEntries(new URLSearchParams(text))
+  try {
+    return parseJsonObject(text)
+  } catch {
+    throw new Refusal('json_malformed', 'not one JSON object')
+  }
+}
+
 async function readText(
   request: Request,
   maxBytes: number,

@@ -93,6 +93,17 @@ const WIRE: Readonly<Record<RefusalReason, WireError>> = {
   token_review_pod: unavailable('the API server of the cluster takes the subject token for that of another pod'),
   node_uid_missing: unavailable('the API server of the cluster gives the node no UID'),
 
+  address_not_bound: request('the role is not for that address'),
+  mount_not_configured: request('the mount is not configured'),
+  token_issuer_mismatch: request('the subject token is of another issuer than the mount is configured for'),
+  token_issued_in_future: request('the subject token was issued in the future'),
+  token_uid_missing: request('the subject token names no UID'),
+  service_account_not_bound: request('the role is not for that service account'),
+  namespace_not_bound: request('the role is not for that namespace'),
+  namespace_unknown: unavailable('the labels of the namespace cannot be had'),
+  vault_token: request('the token is not one that holds here'),
+  vault_request: request('the request is not one of Vault clients that is answered here'),
+
   json_malformed: request('the request is not a POST of one JSON object without a query, of members that are known'),
   csr_missing: request('missing CSR'),
   csr_invalid: request(
@@ -133,6 +144,7 @@ const WIRE: Readonly<Record<RefusalReason, WireError>> = {
   federation_unavailable: unavailable('the bundles of other trust domains cannot be had at the moment'),
   keys_unavailable: unavailable('there are no keys at the moment'),
   signing_unavailable: unavailable('signing is not possible at the moment'),
+  tokens_unavailable: unavailable('the tokens cannot be looked up at the moment'),
   // Nothing that passes by itself, so no 503, and no 404, which would be taken for a wrong URL.
   x509_not_configured: { status: 403, error: 'access_denied', description: 'this issuer has no certificate authority' },
   not_configured: unavailable('this issuer is not configured'),
@@ -219,7 +231,7 @@ export function methodNotAllowed(allow: string): Response {
   return new Response('method not allowed\n', { status: 405, headers: { allow, ...NO_STORE } })
 }
 
-function errorHeaders({ retryAfterSeconds }: Refusal): Record<string, string> {
+export function errorHeaders({ retryAfterSeconds }: Refusal): Record<string, string> {
   return {
     ...NO_STORE,
     ...(retryAfterSeconds !== null && { 'retry-after': String(retryAfterSeconds) }),

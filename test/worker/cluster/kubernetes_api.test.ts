@@ -51,6 +51,7 @@ function api(spec: object = {}, bindings = new Map<string, FakeApiServer | strin
     ]),
     now: () => NOW,
     waitUntil: new Background().waitUntil,
+    unseal: async () => null,
     log: new LogBook().log,
   })
 }
@@ -255,6 +256,7 @@ describe('as the worker itself', () => {
       bindings: new Map([['CLUSTER_EAST', server]]),
       now: () => NOW,
       waitUntil: new Background().waitUntil,
+      unseal: async () => null,
       log: new LogBook().log,
     })
     server.interfere = () => new Response('', { status: 403 })

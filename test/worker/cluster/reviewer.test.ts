@@ -45,6 +45,7 @@ function deps(change: Partial<ReviewerDeps> = {}): ReviewerDeps {
     trustDomain: TRUST_DOMAIN,
     keyRing: { signer },
     bindings: new Map(),
+    unseal: async () => null,
     now: clock.now,
     waitUntil: new Background().waitUntil,
     log: book.log,

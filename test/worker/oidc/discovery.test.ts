@@ -37,6 +37,7 @@ describe('the discovery document', () => {
       structuredAuth: '/structured-auth.yaml',
       svidX509: '/svid/x509',
       kubespiffe: '/v1/svid',
+      vault: '/v1',
       nodeAttestation: '/attest/k8s_psat',
       adminObjects: '/admin/v1/objects',
       adminApply: '/admin/v1/apply',

@@ -15,6 +15,7 @@ import { cluster, policyOf, problemsOf, registration } from '../../support/polic
 import { findPieceOf } from '../../support/tokens.ts'
 import { giveAuthorities, makeAuthority } from '../authority.ts'
 import { TestIssuer } from '../issuer.ts'
+import { VAULT_TOKEN_KEY, vaultObject } from '../vault_client.ts'
 
 /** Its demo's, word for word. */
 const DEMO = ['workload', 'another'].map(
@@ -58,6 +59,7 @@ function issuerOf(objects: readonly object[], spec: object = {}): TestIssuer {
   const connection = { url: 'https://10.0.0.1:6443', binding: 'CLUSTER_EAST' }
   const issuer = new TestIssuer([east.record({ connection, kubespiffe: true, ...spec }), ...objects], {
     CLUSTER_EAST: server,
+    VAULT_TOKEN_KEY,
   })
   giveAuthorities(issuer, authority)
   return issuer
@@ -190,6 +192,8 @@ describe('who gets no key from here', () => {
   })
 })
 
+const VAULT_AUDIENCE = 'invalid audience (aud) claim: audience claim does not match any expected audience'
+
 describe('T-6: which token is good at which door', () => {
   const ATTESTED = `${POD.namespace}:${POD.serviceAccount.name}`
   const doors: Readonly<Record<Door, (issuer: TestIssuer, token: string) => Promise<Response>>> = {
@@ -207,16 +211,28 @@ describe('T-6: which token is good at which door', () => {
         headers: { 'content-type': 'application/json' },
         body: JSON.stringify({ payload: { cluster: 'east', token }, csr }),
       }),
+    vault: (issuer, token) =>
+      issuer.fetch('/v1/auth/kubernetes/login', { method: 'POST', body: JSON.stringify({ role: 'web', jwt: token }) }),
   }
+  const vault = [
+    vaultObject('VaultMount', 'kubernetes', { config: { kubernetes_host: 'https://10.0.0.1:6443', cluster: 'east' } }),
+    vaultObject('VaultRole', 'kubernetes/web', {
+      bound_service_account_names: ['*'],
+      bound_service_account_namespaces: ['*'],
+    }),
+  ]
   /** One registration for each kind of SVID, and for the nodes an allow list. */
   const everything = (spec: object = {}) =>
-    issuerOf([registration('token', { svidType: 'JWT' }), registration('certificate', { svidType: 'X509' })], {
-      serviceAccountAllowList: [ATTESTED],
-      ...spec,
-    })
+    issuerOf(
+      [registration('token', { svidType: 'JWT' }), registration('certificate', { svidType: 'X509' }), ...vault],
+      {
+        serviceAccountAllowList: [ATTESTED],
+        ...spec,
+      },
+    )
 
   test.each<[string, readonly string[], readonly Door[]]>([
-    ['the cluster’s own', ['spiffe-edge'], ['token', 'svid_x509', 'kubespiffe', 'k8s_psat']],
+    ['the cluster’s own', ['spiffe-edge'], ['token', 'svid_x509', 'kubespiffe', 'k8s_psat', 'vault']],
     ['kubespiffe’s', ['kubespiffed'], ['kubespiffe']],
     ['both', ['spiffe-edge', 'kubespiffed'], ['kubespiffe']],
     ['the API server’s', ['https://kubernetes.default.svc'], []],
@@ -225,7 +241,10 @@ describe('T-6: which token is good at which door', () => {
     for (const [door, knock] of Object.entries(doors)) {
       const answer = await knock(everything(), await east.token({ claims: { aud } }))
       expect([door, answer.status === 200]).toEqual([door, good.includes(door as Door)])
-      if (!answer.ok) expect(await answer.json()).toMatchObject({ reason: 'token_audience' })
+      if (!answer.ok)
+        expect(await answer.json()).toMatchObject(
+          door === 'vault' ? { errors: [VAULT_AUDIENCE] } : { reason: 'token_audience' },
+        )
     }
   })
 

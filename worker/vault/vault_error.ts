@@ -1,0 +1,13 @@
+/**
+ * A no in Vault's own words, for what is wrong with a request itself. It is about what the caller has sent, and holds no
+ * secret of it; what is decided about who is asking is a Refusal.
+ */
+export class VaultError extends Error {
+  override readonly name = 'VaultError'
+  readonly status: 400 | 403 | 404 | 405 | 409 | 413 | 500
+
+  constructor(status: VaultError['status'], message: string) {
+    super(message)
+    this.status = status
+  }
+}
