@@ -88,6 +88,7 @@ describe('a bundle that is good', () => {
     ['for use with a blank', () => ({ ...jwtEntry(other), use: 'jwt-svid ' })],
     ['X509-SVID in other letters', () => ({ ...x509Entry(ca, certificate), use: 'X509-SVID' })],
     ['of an unknown kty', () => ({ use: 'jwt-svid', kid: 'ed', kty: 'OKP', crv: 'Ed25519', x: 'AA' })],
+    ['of an unknown kty and without kid', () => ({ use: 'jwt-svid', kty: 'AKP', alg: 'ML-DSA-44', pub: 'AA' })],
     ['without kty', () => ({ ...jwtEntry(other), kty: undefined })],
     ['of an unknown curve', () => ({ ...jwtEntry(other), crv: 'secp256k1' })],
     ['x509-svid without x5c', () => ({ ...x509Entry(ca, certificate), x5c: undefined })],
@@ -101,6 +102,13 @@ describe('a bundle that is good', () => {
   test('a key of RSA-1024 is passed over', async () => {
     const weak = await makeAuthority('weak', 'RS256', 1024)
     expect((await parseForeignBundle(withKeys(jwtEntry(weak)))).jwtAuthorities).toEqual([])
+  })
+
+  test('an X.509 authority of RSA-1024 is passed over', async () => {
+    const weak = await makeAuthority('weak', 'RS256', 1024)
+    const keys = [x509Entry(weak, await makeCertificate(weak)), x509Entry(ca, certificate)]
+    const { x509Authorities } = await parseForeignBundle(withKeys(...keys))
+    expect(x509Authorities.map(({ der }) => der)).toEqual([certificate])
   })
 
   test('XS-12: of x5c only the first counts', async () => {
@@ -225,6 +233,16 @@ describe('12.4: a bundle is refused as a whole', () => {
   test('with more than can be kept', async () => {
     const keys = Array.from({ length: 100 }, (_, at) => ({ ...jwtEntry(jwt), kid: `${at}${'k'.repeat(3000)}` }))
     expect(await verdict(withKeys(...keys))).toBe('too_large')
+  })
+
+  test('with certificates that are too large, of which none is read', async () => {
+    // Each is another one, and none can be read.
+    const garbage = (count: number, bytes: number) =>
+      withKeys(...Array.from({ length: count }, (_, at) => x509Entry(ca, new Uint8Array(bytes).fill(at))))
+    expect(await verdict(garbage(1, 4096))).toBe('x5c_malformed')
+    expect(await verdict(garbage(1, 4097))).toBe('too_large')
+    expect(await verdict(garbage(16, 4096))).toBe('x5c_malformed')
+    expect(await verdict(garbage(17, 4096))).toBe('too_large')
   })
 
   test('and the reason holds none of it', async () => {
