@@ -248,7 +248,9 @@ export class FederationState extends DurableObject<Env> {
     const moved = before !== null && before.url !== url
     // An answer from where it was is nobody's any more.
     if (moved) this.#fetching.delete(trustDomain)
-    this.#store.update(trustDomain, { url, bootstrap, ...(moved && { nextAt: now }) })
+    // Sequences are of one server: another's may begin anew.
+    const kept = moved && before.bundle?.sequence ? { ...before.bundle, sequence: null } : undefined
+    this.#store.update(trustDomain, { url, bootstrap, ...(moved && { nextAt: now }) }, kept)
     const peer = this.#store.peer(trustDomain)
     if (!brought || !peer) return
     if (brought instanceof ForeignBundleError) {

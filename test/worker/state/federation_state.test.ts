@@ -470,6 +470,18 @@ describe('who is named no more', () => {
     expect(await kids()).toEqual(['two'])
   })
 
+  test('whoever moves keeps its keys, and its sequence begins anew', async () => {
+    await fetched(bundle(7, one))
+    network.serve('https://new.example/', text(bundle(2, two)))
+    await world.name(SECOND, { ...PEER, url: 'https://new.example/' })
+    expect(await kids()).toEqual(['one'])
+    await world.wake()
+    expect(await world.status('peer.example')).toMatchObject({ failure: null, sequence: 2 })
+    network.serve('https://new.example/', text(bundle(1, one)))
+    await world.pass(300)
+    expect(await world.status('peer.example')).toMatchObject({ failure: 'sequence_fell', sequence: 2 })
+  })
+
   test('after a day of silence nothing is fetched, and what is known stays', async () => {
     const given = { trustDomain: 'given.example', url: null, bootstrap: bundle(1, two) }
     const withdrawn = { ...PEER, bootstrap: bundle(1, two) }
