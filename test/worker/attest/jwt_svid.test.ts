@@ -209,6 +209,17 @@ describe('T-6: refused is one', () => {
   })
 })
 
+test('T-17: before there is a bundle of its trust domain the token may come again, whatever it is', async () => {
+  const issuer = new TestIssuer([peer(), web()])
+  for (const token of [await svid(), await svid({}, otherKey)]) {
+    const answer = await issuer.exchange(token)
+    expect([answer.status, answer.headers.get('Retry-After')]).toEqual([503, '5'])
+    expect(await answer.json()).toMatchObject({ reason: 'federation_unavailable' })
+  }
+  await refresh(issuer)
+  expect(await exchange(issuer, await svid())).toBe('spiffe://example.org/peer/web')
+})
+
 describe('what is believed ends', () => {
   test('BU-4: with an empty key set', async () => {
     const issuer = await federated()
