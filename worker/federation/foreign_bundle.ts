@@ -6,8 +6,9 @@
  */
 
 import { ALGORITHMS, type AlgorithmName } from '../../keys/algorithms.ts'
-import { CertificateError, readCertificate } from '../../keys/certificate.ts'
+import { CertificateError, readTrustAnchor } from '../../keys/certificate.ts'
 import { importJwk, isCanonical, isPrivate, keyMark, keyMembers, MAX_KEYS } from '../../keys/key_set.ts'
+import { isKnownKind, PublicKeyError } from '../../keys/spki.ts'
 import { parseJsonObject } from '../strict_json.ts'
 
 /** A hint that is longer says no more: nobody publishes a key so long before its use. */
@@ -231,8 +232,10 @@ async function usable(authorities: readonly JwtAuthority[]): Promise<JwtAuthorit
 /** @see X509-SVID §4: a CA's key usage, which a root that is no SVID may leave out (RFC 5280 §4.2.1.3), must allow certificates */
 async function readAuthority({ der, publicKey }: Outline['x509'][number]): Promise<X509Authority | null> {
   try {
-    const { isCa, keyUsage, publicKey: certified, notAfter } = await readCertificate(der)
+    const { isCa, keyUsage, publicKey: certified, notAfter } = await readTrustAnchor(der)
     if (!isCa || keyUsage?.certSign === false) throw new ForeignBundleError('x5c_not_a_ca')
+    // RSA that is for PSS alone looks like any other in a JWK.
+    if (!isKnownKind(certified)) return null
     const [alg] = authorityAlgorithms(publicKey)
     if (!alg || !(await isSameKey(certified, publicKey, alg))) throw new ForeignBundleError('x5c_other_key')
     // One that could be factored vouches for nobody.
@@ -240,7 +243,8 @@ async function readAuthority({ der, publicKey }: Outline['x509'][number]): Promi
     const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', der))
     return { der, sha256: Array.from(digest, (octet) => octet.toString(16).padStart(2, '0')).join(''), notAfter }
   } catch (error) {
-    if (error instanceof CertificateError) throw new ForeignBundleError('x5c_malformed')
+    if (error instanceof CertificateError || error instanceof PublicKeyError)
+      throw new ForeignBundleError('x5c_malformed')
     throw error
   }
 }
