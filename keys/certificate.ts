@@ -8,10 +8,10 @@
  */
 
 import { explicit, INTEGER, integer, isSame, readElement, readTime, SEQUENCE } from './der.ts'
-import { readSigned, type Signed, signatureAlgorithm } from './signed.ts'
+import { readParts, readSigned, type Signed } from './signed.ts'
 
-export interface Certificate {
-  readonly signed: Signed
+/** A certificate that is believed without being verified: its own signature means nothing (RFC 5280 §6.1.1). */
+export interface TrustAnchor {
   /** Name, DER, as {@link subject}. */
   readonly issuer: Uint8Array<ArrayBuffer>
   readonly subject: Uint8Array<ArrayBuffer>
@@ -37,6 +37,10 @@ export interface Certificate {
   readonly extendedKeyUsage: readonly string[] | null
 }
 
+export interface Certificate extends TrustAnchor {
+  readonly signed: Signed
+}
+
 export type CertificateErrorCode = 'malformed' | 'version' | 'signature_algorithm' | 'extension_twice'
 
 /** Thrown where a text is no certificate, or not one that we read. */
@@ -50,6 +54,8 @@ export class CertificateError extends Error {
   }
 }
 
+type Library = typeof import('@peculiar/x509')
+
 /** A chain of the largest keys fits many times. */
 const MAX_CERTIFICATE_BYTES = 16_384
 const V3 = explicit(0, integer(Uint8Array.of(2)))
@@ -58,28 +64,43 @@ const V3 = explicit(0, integer(Uint8Array.of(2)))
  * @param der the whole of it is one certificate of version 3
  * @throws CertificateError
  */
-export async function readCertificate(der: Uint8Array<ArrayBuffer>): Promise<Certificate> {
+export function readCertificate(der: Uint8Array<ArrayBuffer>): Promise<Certificate> {
+  return reading(der, (x509) => {
+    const signed = readSigned(der)
+    if (!signed) throw new CertificateError('signature_algorithm')
+    return { ...read(der, x509), signed }
+  })
+}
+
+/**
+ * @param der the whole of it is one certificate of version 3, signed by whatever algorithm
+ * @throws CertificateError
+ */
+export function readTrustAnchor(der: Uint8Array<ArrayBuffer>): Promise<TrustAnchor> {
+  return reading(der, (x509) => read(der, x509))
+}
+
+async function reading<T>({ length }: Uint8Array, read: (x509: Library) => T): Promise<T> {
+  if (length > MAX_CERTIFICATE_BYTES) throw new CertificateError('malformed')
   // The library is one of decorators, and wants this before it is there itself.
   await import('@abraham/reflection')
   const x509 = await import('@peculiar/x509')
   try {
-    return read(der, x509)
+    return read(x509)
   } catch (error) {
     if (error instanceof CertificateError) throw error
     throw new CertificateError('malformed')
   }
 }
 
-function read(der: Uint8Array<ArrayBuffer>, x509: typeof import('@peculiar/x509')): Certificate {
-  if (der.length > MAX_CERTIFICATE_BYTES) throw new CertificateError('malformed')
-  const signed = readSigned(der)
-  if (!signed) throw new CertificateError('signature_algorithm')
-  const tbs = readElement(signed.tbs, SEQUENCE).contents
+function read(der: Uint8Array<ArrayBuffer>, x509: Library): TrustAnchor {
+  const parts = readParts(der)
+  const tbs = readElement(parts.tbs, SEQUENCE).contents
   if (!isSame(tbs.subarray(0, V3.length), V3)) throw new CertificateError('version')
   const serial = readElement(tbs.subarray(V3.length), INTEGER)
   const algorithm = readElement(serial.rest, SEQUENCE)
   // Only one of the two is signed (RFC 5280 §4.1.1.2).
-  if (!isSame(algorithm.whole, signatureAlgorithm(signed.alg))) throw new CertificateError('signature_algorithm')
+  if (!isSame(algorithm.whole, parts.identifier)) throw new CertificateError('signature_algorithm')
   const issuer = readElement(algorithm.rest, SEQUENCE)
   const validity = readElement(issuer.rest, SEQUENCE)
   const notBefore = readTime(validity.contents)
@@ -98,7 +119,6 @@ function read(der: Uint8Array<ArrayBuffer>, x509: typeof import('@peculiar/x509'
   const uses = (flag: number) => keyUsage !== null && (keyUsage.usages & flag) !== 0
   const names = certificate.getExtension(x509.SubjectAlternativeNameExtension)?.names.items ?? []
   return {
-    signed,
     issuer: issuer.whole,
     subject: subject.whole,
     notBefore: notBefore.seconds,

@@ -48,20 +48,37 @@ export async function signCertificate(tbs: Uint8Array, signer: Signer): Promise<
   return sequence(tbs, identifier, bitString(kty === 'EC' ? derSignature(signature) : signature))
 }
 
+/** The same, whatever it is signed by. */
+export interface SignedParts {
+  readonly tbs: Uint8Array<ArrayBuffer>
+  /** AlgorithmIdentifier, DER. */
+  readonly identifier: Uint8Array<ArrayBuffer>
+  readonly signature: Uint8Array<ArrayBuffer>
+}
+
 /**
  * @param der the whole of it is one certificate or request
- * @returns null if its signature is by an algorithm that we do not verify
  * @throws TypeError if it is neither
  */
-export function readSigned(der: Uint8Array<ArrayBuffer>): Signed | null {
+export function readParts(der: Uint8Array<ArrayBuffer>): SignedParts {
   const certificate = readElement(der, SEQUENCE)
   const tbs = readElement(certificate.contents, SEQUENCE)
   const identifier = readElement(tbs.rest, SEQUENCE)
   const signature = readElement(identifier.rest, BIT_STRING)
   if (signature.contents[0] !== 0 || signature.rest.length > 0 || certificate.rest.length > 0)
     throw new TypeError('not signed, or not alone')
-  const alg = IDENTIFIERS.find((known) => isSame(known.identifier, identifier.whole))?.alg
-  return alg === undefined ? null : { tbs: tbs.whole, alg, signature: signature.contents.subarray(1) }
+  return { tbs: tbs.whole, identifier: identifier.whole, signature: signature.contents.subarray(1) }
+}
+
+/**
+ * @param der the whole of it is one certificate or request
+ * @returns null if its signature is by an algorithm that we do not verify
+ * @throws TypeError if it is neither
+ */
+export function readSigned(der: Uint8Array<ArrayBuffer>): Signed | null {
+  const { tbs, identifier, signature } = readParts(der)
+  const alg = IDENTIFIERS.find((known) => isSame(known.identifier, identifier))?.alg
+  return alg === undefined ? null : { tbs, alg, signature }
 }
 
 /**

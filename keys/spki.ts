@@ -63,17 +63,32 @@ export async function importPublicKey(spki: Uint8Array<ArrayBuffer>, hash: Hash)
   return key
 }
 
-function kindOf(spki: Uint8Array<ArrayBuffer>): (typeof KINDS)[number]['key'] {
+/**
+ * @param spki SubjectPublicKeyInfo, DER
+ * @returns whether {@link importPublicKey} would look at it at all
+ * @throws PublicKeyError `encoding`
+ */
+export function isKnownKind(spki: Uint8Array<ArrayBuffer>): boolean {
+  return findKind(spki) !== null
+}
+
+function kindOf(spki: Uint8Array<ArrayBuffer>): Kind {
+  const kind = findKind(spki)
+  if (!kind) throw new PublicKeyError('kind')
+  return kind
+}
+
+function findKind(spki: Uint8Array<ArrayBuffer>): Kind | null {
   let identifier: Uint8Array
   try {
     identifier = readElement(readElement(spki, SEQUENCE).contents, SEQUENCE).whole
   } catch {
     throw new PublicKeyError('encoding')
   }
-  const kind = KINDS.find((known) => isSame(known.identifier, identifier))
-  if (!kind) throw new PublicKeyError('kind')
-  return kind.key
+  return KINDS.find((known) => isSame(known.identifier, identifier))?.key ?? null
 }
+
+type Kind = (typeof KINDS)[number]['key']
 
 interface RsaKeyAlgorithm {
   readonly modulusLength: number

@@ -4,6 +4,7 @@
  */
 
 import { ForeignBundleError, parseForeignBundle } from './federation/foreign_bundle.ts'
+import { banProblem } from './policy/ban.ts'
 import {
   compilePolicy,
   ManifestError,
@@ -95,6 +96,11 @@ export async function applyObjects(request: ApplyRequest, deps: AdministerDeps):
     deps.context,
   )
   problems.push(...compiled.problems)
+  for (const object of put) {
+    const problem =
+      object.kind === 'Ban' ? banProblem(object, deps.context.trustDomain, compiled.policy.federation) : null
+    if (problem !== null) problems.push(problem)
+  }
   const full = revocationsProblem(compiled.policy.revocations.tokens(deps.now()), compiled.policy.bans.spiffeIds)
   const revoking = put.find((object) => object.kind === 'Revocation' && object.spec.expiresAt > deps.now())
   if (full && revoking) problems.push(`Revocation ${revoking.metadata.name}: ${full}`)

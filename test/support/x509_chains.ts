@@ -43,6 +43,8 @@ const SERVER_AUTH = '1.3.6.1.5.5.7.3.1'
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2'
 const ANY_USAGE = '2.5.29.37.0'
 
+/** ecdsa-with-SHA1. */
+const SHA_1 = sequence(objectIdentifier('1.2.840.10045.4.1'))
 const RSA_1024 = { ...ALGORITHMS.RS256.key, modulusLength: 1024 }
 
 interface Fields {
@@ -63,6 +65,8 @@ interface Fields {
   publicKey: ArrayBuffer
   /** Of the outside, where it is to differ from what is signed. */
   outerAlg: AlgorithmName | null
+  /** AlgorithmIdentifier, where another one than the signer's is to be said to have been used. */
+  identifier: Der | null
 }
 
 /** Who signs: a key and a name. */
@@ -126,7 +130,7 @@ async function makeCertificate(issuer: Issuer, fields: Fields): Promise<Der> {
   const tbs = sequence(
     ...(v3 ? [explicit(0, integer(Uint8Array.of(2)))] : []),
     integer(crypto.getRandomValues(new Uint8Array(8))),
-    signatureAlgorithm(alg),
+    fields.identifier ?? signatureAlgorithm(alg),
     issuer.name,
     sequence(time(fields.notBefore), time(fields.notAfter)),
     fields.subject,
@@ -135,7 +139,7 @@ async function makeCertificate(issuer: Issuer, fields: Fields): Promise<Der> {
   )
   const signature = await issuer.signer.sign(tbs)
   const form = ALGORITHMS[alg].kty === 'EC' ? derSignature(signature) : signature
-  return sequence(tbs, signatureAlgorithm(fields.outerAlg ?? alg), bitString(form))
+  return sequence(tbs, fields.identifier ?? signatureAlgorithm(fields.outerAlg ?? alg), bitString(form))
 }
 
 const LEAF = {
@@ -152,6 +156,7 @@ const LEAF = {
   notBefore: NOW - HOUR,
   notAfter: NOW + HOUR,
   outerAlg: null,
+  identifier: null,
 } as const satisfies Omit<Fields, 'publicKey'>
 
 const CA = {
@@ -233,6 +238,12 @@ export async function makeChainCases(): Promise<ChainCase[]> {
     good('a leaf without basic constraints', [await leaf({ basicConstraints: null })]),
     good('a leaf without a subject, whose SAN is critical', [await leaf({ subject: sequence(), sanCritical: true })]),
     good('a leaf with an unknown extension that is not critical', [await leaf({ extensions: [unknown(false)] })]),
+    good(
+      'a leaf of an authority whose own signature is by SHA-1',
+      [await leaf()],
+      await withRoot({ identifier: SHA_1 }),
+    ),
+    bad('an intermediate that is signed by SHA-1', 'signature_algorithm', await viaFirst({ identifier: SHA_1 })),
     good('an intermediate', [byFirst, firstCertificate]),
     good('an intermediate with a path length of 0', await viaFirst({ basicConstraints: { ca: true, pathLength: 0 } })),
     good('an intermediate for any extended key usage', await viaFirst({ extendedKeyUsage: [ANY_USAGE] })),

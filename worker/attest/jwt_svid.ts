@@ -10,6 +10,7 @@ import type { UnverifiedJws, VerificationKey } from '../../keys/jws.ts'
 import { importJwk } from '../../keys/key_set.ts'
 import { authorityAlgorithms, type ForeignBundle } from '../federation/foreign_bundle.ts'
 import { JwtError } from '../jwt.ts'
+import { Refusal } from '../refusal.ts'
 import { SpiffeId, SpiffeIdError } from '../spiffe/id.ts'
 import { verifyJwtSvid } from '../spiffe/jwt_svid.ts'
 import { attested, type Door, type FederatedAttestation } from './attestation.ts'
@@ -28,6 +29,9 @@ export interface JwtSvidAttestorDeps {
    */
   bundles(): Promise<ReadonlyMap<string, ForeignBundle>>
 }
+
+/** When the caller may come again while the bundle of its trust domain is not there yet: to fetch one takes as long. */
+const BUNDLE_RETRY_AFTER_SECONDS = 5
 
 /** Whether a token says that it is a JWT-SVID. No service account has a subject like that. */
 export function isJwtSvid({ payload: { sub } }: UnverifiedJws): boolean {
@@ -56,6 +60,9 @@ export class JwtSvidAttestor {
     if (!trustDomains.has(trustDomain.name)) throw new JwtError('trust_domain')
     if (path === '') throw new JwtError('subject')
     const bundle = (await bundles()).get(trustDomain.name)
+    // It says nothing of the token, which may be good. A bundle without keys does.
+    if (!bundle)
+      throw new Refusal('federation_unavailable', `no bundle of ${trustDomain.name} yet`, BUNDLE_RETRY_AFTER_SECONDS)
     const keys = await verificationKeys(unverified, bundle)
     const verified = await verifyJwtSvid(token, { trustDomain, issuer: null, audience: issuer, keys }, now)
     if (verified.audience.length > 1) throw new JwtError('audience')
@@ -67,9 +74,9 @@ export class JwtSvidAttestor {
 /** @returns the one key that the token may be signed with, if there is one: by its `kid`, for its `alg` */
 async function verificationKeys(
   { header: { kid, alg } }: UnverifiedJws,
-  bundle: ForeignBundle | undefined,
+  bundle: ForeignBundle,
 ): Promise<ReadonlyMap<string, VerificationKey>> {
-  const authority = bundle?.jwtAuthorities.find((one) => one.kid === kid)
+  const authority = bundle.jwtAuthorities.find((one) => one.kid === kid)
   if (!authority || !authorityAlgorithms(authority.publicKey).includes(alg)) return new Map()
   const key = await importJwk(authority.publicKey, alg)
   return new Map(key ? [[kid, key]] : [])

@@ -6,14 +6,19 @@
  */
 
 import { ALGORITHMS, type AlgorithmName } from '../../keys/algorithms.ts'
-import { CertificateError, readCertificate } from '../../keys/certificate.ts'
+import { CertificateError, readTrustAnchor } from '../../keys/certificate.ts'
 import { importJwk, isCanonical, isPrivate, keyMark, keyMembers, MAX_KEYS } from '../../keys/key_set.ts'
+import { isKnownKind, PublicKeyError } from '../../keys/spki.ts'
 import { parseJsonObject } from '../strict_json.ts'
 
 /** A hint that is longer says no more: nobody publishes a key so long before its use. */
 const MAX_REFRESH_HINT_SECONDS = 30 * 86_400
 /** Of the keys that are kept. All of a hundred peers must fit into one answer of the state, which holds 32 MiB. */
 const MAX_KEPT_BYTES = 256 * 1024
+/** Of one authority's certificate: several times what the largest key and signature take. To read one costs what is in it. */
+const MAX_CERTIFICATE_BYTES = 4096
+/** Of them all. Read they are in the state's own time, in which nobody else's bundle is. */
+const MAX_CERTIFICATES_BYTES = 64 * 1024
 
 /** Why a bundle is refused. */
 export type ForeignBundleErrorCode =
@@ -90,7 +95,7 @@ export async function parseForeignBundle(text: string): Promise<ForeignBundle> {
   const bundle: ForeignBundle = {
     ...parameters,
     jwtAuthorities: await usable(jwtAuthorities),
-    x509Authorities: await Promise.all(x509.map(readAuthority)),
+    x509Authorities: (await Promise.all(x509.map(readAuthority))).filter((authority) => authority !== null),
   }
   const certificates = bundle.x509Authorities.reduce((sum, { der }) => sum + der.byteLength, 0)
   if (JSON.stringify(bundle.jwtAuthorities).length + certificates > MAX_KEPT_BYTES)
@@ -129,9 +134,9 @@ function outline(text: string): Outline {
     if (isPrivate(jwk)) throw new ForeignBundleError('private_key')
     const { use, kid, x5c } = jwk
     if (use !== 'jwt-svid' && use !== 'x509-svid') continue
-    if (use === 'jwt-svid' && (typeof kid !== 'string' || kid === '')) throw new ForeignBundleError('kid_missing')
     const publicKey = readPublicKey(jwk)
     if (!publicKey) continue
+    if (use === 'jwt-svid' && (typeof kid !== 'string' || kid === '')) throw new ForeignBundleError('kid_missing')
     if (use === 'jwt-svid') {
       const before = jwt.get(kid as string)
       if (before && keyMark(before.publicKey) !== keyMark(publicKey)) throw new ForeignBundleError('kid_ambiguous')
@@ -139,9 +144,13 @@ function outline(text: string): Outline {
     } else if (x5c !== undefined && !(Array.isArray(x5c) && x5c.length === 0)) {
       // Whatever else is in it means nothing (XS-12).
       const [text, der] = readX5c(x5c)
+      if (der.byteLength > MAX_CERTIFICATE_BYTES) throw new ForeignBundleError('too_large')
       x509.set(text, { der, publicKey })
     }
   }
+  // Before any of them is read, which is what costs.
+  if (x509.values().reduce((sum, { der }) => sum + der.byteLength, 0) > MAX_CERTIFICATES_BYTES)
+    throw new ForeignBundleError('too_large')
   return {
     sequence: readSequence(sequence),
     refreshHintSeconds: readRefreshHint(hint),
@@ -221,16 +230,21 @@ async function usable(authorities: readonly JwtAuthority[]): Promise<JwtAuthorit
 }
 
 /** @see X509-SVID §4: a CA's key usage, which a root that is no SVID may leave out (RFC 5280 §4.2.1.3), must allow certificates */
-async function readAuthority({ der, publicKey }: Outline['x509'][number]): Promise<X509Authority> {
+async function readAuthority({ der, publicKey }: Outline['x509'][number]): Promise<X509Authority | null> {
   try {
-    const { isCa, keyUsage, publicKey: certified, notAfter } = await readCertificate(der)
+    const { isCa, keyUsage, publicKey: certified, notAfter } = await readTrustAnchor(der)
     if (!isCa || keyUsage?.certSign === false) throw new ForeignBundleError('x5c_not_a_ca')
+    // RSA that is for PSS alone looks like any other in a JWK.
+    if (!isKnownKind(certified)) return null
     const [alg] = authorityAlgorithms(publicKey)
     if (!alg || !(await isSameKey(certified, publicKey, alg))) throw new ForeignBundleError('x5c_other_key')
+    // One that could be factored vouches for nobody.
+    if (!(await importJwk(publicKey, alg))) return null
     const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', der))
     return { der, sha256: Array.from(digest, (octet) => octet.toString(16).padStart(2, '0')).join(''), notAfter }
   } catch (error) {
-    if (error instanceof CertificateError) throw new ForeignBundleError('x5c_malformed')
+    if (error instanceof CertificateError || error instanceof PublicKeyError)
+      throw new ForeignBundleError('x5c_malformed')
     throw error
   }
 }

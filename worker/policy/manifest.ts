@@ -6,7 +6,7 @@ import { parseAllDocuments } from 'yaml'
 import * as z from 'zod/mini'
 import { SpiffeIdError } from '../spiffe/id.ts'
 import { AdminManifest, compileAdmin } from './admin.ts'
-import { BanManifest, Bans } from './ban.ts'
+import { BanManifest, Bans, banProblem } from './ban.ts'
 import { ClusterManifest, compileCluster } from './cluster.ts'
 import { compileFederatedTrustDomain, FederatedTrustDomainManifest } from './federated_trust_domain.ts'
 import { compileOidcAttestor, OidcAttestorManifest } from './oidc_attestor.ts'
@@ -150,9 +150,12 @@ export function compilePolicy(sourced: readonly SourcedObject[], context: Manife
       ...checkVaultMount(mount, clusters, audiences, context).map((text) => `VaultMount ${mount.path}: ${text}`),
     )
   const bans = objects.flatMap(({ object }) => (object.kind === 'Ban' ? [object] : []))
-  for (const { metadata, spec } of bans)
-    if ('spiffeID' in spec && !spec.spiffeID.startsWith(`${context.trustDomain}/`))
-      problems.push(`Ban ${metadata.name}: spec.spiffeID: is of another trust domain`)
+  for (const { object, source } of objects) {
+    // One that has been applied outlives the trust domain that it is about: should that come back, nobody has to remember it.
+    if (object.kind !== 'Ban' || source === 'applied') continue
+    const problem = banProblem(object, context.trustDomain, federation)
+    if (problem !== null) problems.push(problem)
+  }
   const admins = objects.flatMap(({ object }) => (object.kind === 'Admin' ? [compileAdmin(object)] : []))
   problems.push(...checkAdmins(admins))
   for (const admin of admins)
@@ -228,7 +231,7 @@ export function compilePolicy(sourced: readonly SourcedObject[], context: Manife
     attestors,
     federation,
     registrations: new RegistrationIndex(registrations),
-    bans: new Bans(bans),
+    bans: new Bans(bans, context.trustDomain),
     revocations: new Revocations(objects.flatMap(({ object }) => (object.kind === 'Revocation' ? [object] : []))),
     admins,
     audiences,

@@ -11,6 +11,8 @@ import {
   CertificateError,
   type CertificateErrorCode,
   readCertificate,
+  readTrustAnchor,
+  type TrustAnchor,
 } from '../../keys/certificate.ts'
 import { isSame } from '../../keys/der.ts'
 import { isSignedBy } from '../../keys/signed.ts'
@@ -117,9 +119,9 @@ async function readOne(der: Uint8Array<ArrayBuffer>): Promise<Certificate> {
   }
 }
 
-async function readAuthority(der: Uint8Array<ArrayBuffer>): Promise<Certificate> {
+async function readAuthority(der: Uint8Array<ArrayBuffer>): Promise<TrustAnchor> {
   try {
-    return await readCertificate(der)
+    return await readTrustAnchor(der)
   } catch (error) {
     if (error instanceof CertificateError) throw new X509SvidError('authority_malformed')
     throw error
@@ -167,7 +169,7 @@ function readSpiffeId({ uris, subject, extensions }: Certificate): SpiffeId {
 async function findPath(
   leaf: Certificate,
   intermediates: readonly Certificate[],
-  authorities: readonly Certificate[],
+  authorities: readonly TrustAnchor[],
   now: number,
 ): Promise<void> {
   const unused = new Set(intermediates)
@@ -176,7 +178,10 @@ async function findPath(
   for (let below = 0; reached.length > 0; below++) {
     const next: Certificate[] = []
     for (const certificate of reached)
-      for (const issuer of [...authorities, ...unused]) {
+      for (const [issuer, intermediate] of [
+        ...authorities.map((one) => [one, null] as const),
+        ...unused.values().map((one) => [one, one] as const),
+      ]) {
         if (!isSame(issuer.subject, certificate.issuer)) continue
         try {
           await checkIssuer(issuer, certificate, below, now)
@@ -185,9 +190,10 @@ async function findPath(
           problem ??= error
           continue
         }
-        if (authorities.includes(issuer)) return
-        unused.delete(issuer)
-        next.push(issuer)
+        // An authority.
+        if (!intermediate) return
+        unused.delete(intermediate)
+        next.push(intermediate)
       }
     reached = next
   }
@@ -198,7 +204,7 @@ async function findPath(
  * @param below how many intermediates are between the issuer and the leaf
  * @throws X509SvidError
  */
-async function checkIssuer(issuer: Certificate, certificate: Certificate, below: number, now: number): Promise<void> {
+async function checkIssuer(issuer: TrustAnchor, certificate: Certificate, below: number, now: number): Promise<void> {
   checkExtensions(issuer)
   if (!issuer.isCa) throw new X509SvidError('issuer_not_ca')
   if (!issuer.keyUsage?.certSign || issuer.extensions.get(KEY_USAGE) !== true)
@@ -213,7 +219,7 @@ async function checkIssuer(issuer: Certificate, certificate: Certificate, below:
     throw new X509SvidError('signature')
 }
 
-function checkExtensions({ extensions }: Certificate): void {
+function checkExtensions({ extensions }: TrustAnchor): void {
   // Where somebody has written down limits that we do not check, nothing is to be believed beyond them.
   if (extensions.has(NAME_CONSTRAINTS)) throw new X509SvidError('name_constraints')
   for (const [type, critical] of extensions)
@@ -221,7 +227,7 @@ function checkExtensions({ extensions }: Certificate): void {
 }
 
 /** @returns the key of `owner`, for the signature of `signed` */
-async function importKey(owner: Certificate, { signed }: Certificate): Promise<CryptoKey> {
+async function importKey(owner: TrustAnchor, { signed }: Certificate): Promise<CryptoKey> {
   try {
     return await importPublicKey(owner.publicKey, ALGORITHMS[signed.alg].hash)
   } catch (error) {

@@ -101,6 +101,8 @@ export class FederationState extends DurableObject<Env> {
     const same = current?.mark === naming.mark && current.version === naming.version
     if (same && this.now() - current.namedAt >= SPOKEN_SECONDS) this.#store.named(naming, this.now())
     const { version } = this.#store
+    // An alarm that failed too often is never tried again.
+    await this.#wake()
     return {
       stamp: 'ours',
       unnamed: counts && !same,
@@ -142,8 +144,12 @@ export class FederationState extends DurableObject<Env> {
    */
   async forget(stamp: Stamp, version: number, trustDomains: readonly string[]): Promise<void> {
     if (compareStamp(this.ctx.storage.sql, stamp)) return
-    if (version > (this.#store.naming()?.version ?? -1)) this.#store.named({ version, mark: UNTOLD }, this.now())
-    this.#remove(trustDomains)
+    const current = this.#store.naming()
+    const isLatest = !current || version > current.version || (version === current.version && current.mark === UNTOLD)
+    // Else somebody may have named it again since.
+    const ended = isLatest ? trustDomains : trustDomains.filter((name) => this.#store.peer(name)?.unnamedAt !== null)
+    if (version > (current?.version ?? -1)) this.#store.named({ version, mark: UNTOLD }, this.now())
+    this.#remove(ended)
     await this.#wake()
   }
 
@@ -197,20 +203,16 @@ export class FederationState extends DurableObject<Env> {
 
   override async alarm(): Promise<void> {
     const now = this.now()
-    const silent = now - (this.#store.naming()?.namedAt ?? 0) >= SILENCE_SECONDS
-    // Whoever speaks next is to tell everything again.
-    if (silent) this.#store.unname()
+    // Whoever speaks next is to tell everything again. What is known stays, and what has been taken back with it: from a
+    // policy's own bundle it could not be told again.
+    if (now - (this.#store.naming()?.namedAt ?? 0) >= SILENCE_SECONDS) this.#store.unname()
     this.#remove(
       this.#store
         .peers()
-        // What an administrator has brought, nobody could fetch again.
-        .filter(({ unnamedAt, url }) =>
-          unnamedAt === null ? silent && url !== null : now - unnamedAt >= UNNAMED_SECONDS,
-        )
+        .filter(({ unnamedAt }) => unnamedAt !== null && now - unnamedAt >= UNNAMED_SECONDS)
         .map(({ trustDomain }) => trustDomain),
     )
-    const due = this.#store
-      .peers()
+    const due = (this.#store.naming() ? this.#store.peers() : [])
       .filter((peer) => isFetched(peer) && peer.nextAt <= now)
       .toSorted((one, other) => one.nextAt - other.nextAt)
       .values()
@@ -246,7 +248,9 @@ export class FederationState extends DurableObject<Env> {
     const moved = before !== null && before.url !== url
     // An answer from where it was is nobody's any more.
     if (moved) this.#fetching.delete(trustDomain)
-    this.#store.update(trustDomain, { url, bootstrap, ...(moved && { nextAt: now }) })
+    // Sequences are of one server: another's may begin anew.
+    const kept = moved && before.bundle?.sequence ? { ...before.bundle, sequence: null } : undefined
+    this.#store.update(trustDomain, { url, bootstrap, ...(moved && { nextAt: now }) }, kept)
     const peer = this.#store.peer(trustDomain)
     if (!brought || !peer) return
     if (brought instanceof ForeignBundleError) {
@@ -272,6 +276,10 @@ export class FederationState extends DurableObject<Env> {
   /** @param isCurrent whether what has been fetched still counts: nothing has come in between */
   async #fetch(trustDomain: string, url: string, isCurrent: () => boolean): Promise<string | null> {
     const fetchedAt = this.now()
+    // Should this object end over it, it is not the first thing that is tried again.
+    this.#store.update(trustDomain, {
+      nextAt: fetchedAt + refreshSeconds(this.#store.peer(trustDomain)?.bundle ?? null),
+    })
     let bundle: ForeignBundle | null = null
     let failure: string | null = null
     try {
@@ -326,11 +334,7 @@ export class FederationState extends DurableObject<Env> {
   }
 
   async #wake(): Promise<void> {
-    const times = this.#store.peers().flatMap((peer) => {
-      if (peer.unnamedAt !== null) return [peer.unnamedAt + UNNAMED_SECONDS]
-      return peer.url === null ? [] : [peer.nextAt]
-    })
-    await this.wakeUpAt(times.length > 0 ? Math.min(...times) : null)
+    await this.wakeUpAt(this.#store.nextTime(UNNAMED_SECONDS, this.#store.naming() !== null))
   }
 
   /** @param seconds since the epoch; null for never */

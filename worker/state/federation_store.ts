@@ -151,6 +151,24 @@ export class FederationStore {
     return this.#sql.exec(`select 1 from peers where ${pending} limit 1`).toArray().length > 0
   }
 
+  /**
+   * Reads no bundle: it is asked whenever an isolate asks for something.
+   *
+   * @param keptSeconds how long one is kept that is named no more
+   * @param isFetching whether endpoints are asked at all
+   * @returns when the next thing is due, in seconds since the epoch; null for never
+   */
+  nextTime(keptSeconds: number, isFetching: boolean): number | null {
+    return this.#sql
+      .exec<{ at: number | null }>(
+        `select min(case when unnamed_at is null then next_at else unnamed_at + ? end) as at
+         from peers where unnamed_at is not null or (url is not null and ?)`,
+        keptSeconds,
+        isFetching ? 1 : 0,
+      )
+      .one().at
+  }
+
   /** @param bundle in the place of the one that is kept; undefined leaves that as it is */
   update(trustDomain: string, update: PeerUpdate, bundle?: ForeignBundle): void {
     this.#storage.transactionSync(() => {

@@ -36,6 +36,13 @@ const web = (spec: object = {}, name = 'web') =>
     ...spec,
   })
 
+const banOf = (spiffeID: string) => ({
+  apiVersion: 'spiffe-edge.io/v1alpha1',
+  kind: 'Ban',
+  metadata: { name: 'incident' },
+  spec: { spiffeID },
+})
+
 let ec: TestAuthority
 let rsa: TestAuthority
 let ca: TestAuthority
@@ -100,6 +107,15 @@ describe('T-6: a JWT-SVID of a trust domain that is believed', () => {
       spec: { spiffeID: 'spiffe://example.org/peer/web' },
     }
     expect(await exchange(await federated(peer(), web(), ban), await svid())).toBe('banned')
+  })
+
+  test('T-26: gets nothing where it is banned itself, in its own trust domain', async () => {
+    const issuer = await federated(peer(), web(), banOf(SUB))
+    expect(await exchange(issuer, await svid())).toBe('banned')
+    const neighbour = await svid({ sub: 'spiffe://peer.example/ns/other/sa/web' })
+    expect(await exchange(issuer, neighbour)).toBe('spiffe://example.org/peer/web')
+    // API servers never see it.
+    expect((await issuer.deps.policyRing.current()).policy.bans.spiffeIds).toEqual([])
   })
 
   test('is in the log by its trust domain and SPIFFE ID', async () => {
@@ -209,6 +225,17 @@ describe('T-6: refused is one', () => {
   })
 })
 
+test('T-17: before there is a bundle of its trust domain the token may come again, whatever it is', async () => {
+  const issuer = new TestIssuer([peer(), web()])
+  for (const token of [await svid(), await svid({}, otherKey)]) {
+    const answer = await issuer.exchange(token)
+    expect([answer.status, answer.headers.get('Retry-After')]).toEqual([503, '5'])
+    expect(await answer.json()).toMatchObject({ reason: 'federation_unavailable' })
+  }
+  await refresh(issuer)
+  expect(await exchange(issuer, await svid())).toBe('spiffe://example.org/peer/web')
+})
+
 describe('what is believed ends', () => {
   test('BU-4: with an empty key set', async () => {
     const issuer = await federated()
@@ -242,6 +269,23 @@ describe('what is believed ends', () => {
     expect(await exchange(issuer, await svid())).toBe('token_issuer')
     expect(await issuer.federation.report()).toEqual([])
   })
+})
+
+test('T-26: a ban outlives the trust domain of whom it bans, and holds when that comes back', async () => {
+  const alice = await Administrator.create('alice')
+  const issuer = new TestIssuer([alice.object])
+  const apply = async (objects: readonly object[], remove: readonly { kind: string; name: string }[] = []) =>
+    (await alice.apply(issuer, { objects, remove }))[0]
+  expect(await apply([banOf(SUB)])).toBe(422)
+  expect(await apply([peer(), web(), banOf(SUB)])).toBe(200)
+  const ended = [
+    { kind: 'FederatedTrustDomain', name: 'peer.example' },
+    { kind: 'WorkloadRegistration', name: 'web' },
+  ]
+  expect(await apply([], ended)).toBe(200)
+  expect(await apply([peer(), web()])).toBe(200)
+  await refresh(issuer)
+  expect(await exchange(issuer, await svid())).toBe('banned')
 })
 
 test('a service account is attested where other trust domains are believed too', async () => {

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { bitString, NULL, objectIdentifier, readElement, SEQUENCE, sequence } from '../../../keys/der.ts'
 import {
   authorityAlgorithms,
   ForeignBundleError,
@@ -16,6 +17,8 @@ import {
   type TestAuthority,
   x509Entry,
 } from '../../support/foreign_bundle.ts'
+
+const RSA_PSS = '1.2.840.113549.1.1.10'
 
 let jwt: TestAuthority
 let other: TestAuthority
@@ -88,6 +91,7 @@ describe('a bundle that is good', () => {
     ['for use with a blank', () => ({ ...jwtEntry(other), use: 'jwt-svid ' })],
     ['X509-SVID in other letters', () => ({ ...x509Entry(ca, certificate), use: 'X509-SVID' })],
     ['of an unknown kty', () => ({ use: 'jwt-svid', kid: 'ed', kty: 'OKP', crv: 'Ed25519', x: 'AA' })],
+    ['of an unknown kty and without kid', () => ({ use: 'jwt-svid', kty: 'AKP', alg: 'ML-DSA-44', pub: 'AA' })],
     ['without kty', () => ({ ...jwtEntry(other), kty: undefined })],
     ['of an unknown curve', () => ({ ...jwtEntry(other), crv: 'secp256k1' })],
     ['x509-svid without x5c', () => ({ ...x509Entry(ca, certificate), x5c: undefined })],
@@ -101,6 +105,34 @@ describe('a bundle that is good', () => {
   test('a key of RSA-1024 is passed over', async () => {
     const weak = await makeAuthority('weak', 'RS256', 1024)
     expect((await parseForeignBundle(withKeys(jwtEntry(weak)))).jwtAuthorities).toEqual([])
+  })
+
+  test('an X.509 authority of RSA-1024 is passed over', async () => {
+    const weak = await makeAuthority('weak', 'RS256', 1024)
+    const keys = [x509Entry(weak, await makeCertificate(weak)), x509Entry(ca, certificate)]
+    const { x509Authorities } = await parseForeignBundle(withKeys(...keys))
+    expect(x509Authorities.map(({ der }) => der)).toEqual([certificate])
+  })
+
+  test.each([
+    ['SHA-1', () => sequence(objectIdentifier('1.2.840.113549.1.1.5'), NULL)],
+    ['RSA-PSS', () => sequence(objectIdentifier(RSA_PSS), sequence())],
+    ['Ed25519', () => sequence(objectIdentifier('1.3.101.112'))],
+    ['something new', () => sequence(objectIdentifier('1.3.6.1.4.1.99999.1'))],
+  ])('a root is one whose own signature is by %s: nobody verifies it', async (_, identifier) => {
+    const root = resigned(certificate, identifier())
+    const { x509Authorities } = await parseForeignBundle(withKeys(x509Entry(ca, root)))
+    expect(x509Authorities).toMatchObject([{ der: root, notAfter: NOW + 86_400 }])
+  })
+
+  test('an X.509 authority whose RSA key is for PSS alone is passed over', async () => {
+    const spki = new Uint8Array((await crypto.subtle.exportKey('spki', rsa.publicKey)) as ArrayBuffer)
+    const { rest } = readElement(readElement(spki, SEQUENCE).contents, SEQUENCE)
+    const forPss = sequence(sequence(objectIdentifier(RSA_PSS)), rest)
+    const root = replaced(await makeCertificate(rsa), spki, forPss)
+    const keys = [x509Entry(rsa, root), x509Entry(ca, certificate)]
+    const { x509Authorities } = await parseForeignBundle(withKeys(...keys))
+    expect(x509Authorities.map(({ der }) => der)).toEqual([certificate])
   })
 
   test('XS-12: of x5c only the first counts', async () => {
@@ -198,6 +230,11 @@ describe('12.4: a bundle is refused as a whole', () => {
       'x5c_malformed',
     ],
     ['with something behind the certificate', () => x509Entry(ca, Uint8Array.of(...certificate, 0)), 'x5c_malformed'],
+    [
+      'with a certificate that names another algorithm inside than outside',
+      () => x509Entry(ca, resigned(certificate, sequence(objectIdentifier('1.3.101.112')), false)),
+      'x5c_malformed',
+    ],
     ['with half a certificate', () => x509Entry(ca, certificate.slice(0, -1)), 'x5c_malformed'],
     ['with an x5c that is no certificate', () => x509Entry(ca, Uint8Array.of(0x30, 0)), 'x5c_malformed'],
     ['with the certificate of another key', () => ({ ...x509Entry(ca, certificate), ...other.jwk }), 'x5c_other_key'],
@@ -225,6 +262,16 @@ describe('12.4: a bundle is refused as a whole', () => {
   test('with more than can be kept', async () => {
     const keys = Array.from({ length: 100 }, (_, at) => ({ ...jwtEntry(jwt), kid: `${at}${'k'.repeat(3000)}` }))
     expect(await verdict(withKeys(...keys))).toBe('too_large')
+  })
+
+  test('with certificates that are too large, of which none is read', async () => {
+    // Each is another one, and none can be read.
+    const garbage = (count: number, bytes: number) =>
+      withKeys(...Array.from({ length: count }, (_, at) => x509Entry(ca, new Uint8Array(bytes).fill(at))))
+    expect(await verdict(garbage(1, 4096))).toBe('x5c_malformed')
+    expect(await verdict(garbage(1, 4097))).toBe('too_large')
+    expect(await verdict(garbage(16, 4096))).toBe('x5c_malformed')
+    expect(await verdict(garbage(17, 4096))).toBe('too_large')
   })
 
   test('and the reason holds none of it', async () => {
@@ -270,6 +317,31 @@ test('whatever text comes has a code', async () => {
     }),
   )
 })
+
+/** @returns a certificate as if it had been signed by another algorithm */
+function resigned(der: Uint8Array<ArrayBuffer>, identifier: Uint8Array<ArrayBuffer>, inside = true) {
+  const tbs = readElement(readElement(der, SEQUENCE).contents, SEQUENCE)
+  const version = readElement(tbs.contents, 0xa0)
+  const serial = readElement(version.rest, 0x02)
+  const algorithm = readElement(serial.rest, SEQUENCE)
+  return sequence(
+    sequence(version.whole, serial.whole, inside ? identifier : algorithm.whole, algorithm.rest),
+    identifier,
+    bitString(new Uint8Array(64)),
+  )
+}
+
+/** @returns a certificate with another element of its TBSCertificate in the place of one */
+function replaced(der: Uint8Array<ArrayBuffer>, before: Uint8Array<ArrayBuffer>, after: Uint8Array<ArrayBuffer>) {
+  const tbs = readElement(readElement(der, SEQUENCE).contents, SEQUENCE)
+  const elements: Uint8Array[] = []
+  for (let { contents: rest } = tbs; rest.length > 0; ) {
+    const next = readElement(rest, rest[0] ?? 0)
+    elements.push(next.whole.toHex() === before.toHex() ? after : next.whole)
+    rest = next.rest
+  }
+  return sequence(sequence(...elements), tbs.rest)
+}
 
 async function sha256(octets: Uint8Array<ArrayBuffer>): Promise<string> {
   return new Uint8Array(await crypto.subtle.digest('SHA-256', octets)).toHex()

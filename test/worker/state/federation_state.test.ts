@@ -163,6 +163,26 @@ describe('FE-9: it is fetched again', () => {
   })
 })
 
+describe('an object that ends before its time', () => {
+  test('over a bundle does not try that one first again', async () => {
+    const slow = held(text(bundle(1, one)))
+    network.serve(URL, slow.answer)
+    await world.name(FIRST, PEER)
+    const waking = world.wake()
+    await vi.waitFor(() => expect(network.requests).toHaveLength(1))
+    expect(await world.status('peer.example')).toMatchObject({ fetchedAt: null, nextAt: NOW + 300 })
+    slow.release()
+    await waking
+  })
+
+  test('and is woken up no more is so again after the next question', async () => {
+    await fetched(bundle(1, one))
+    world.wakeAt = null
+    await world.read(FIRST, (await world.read(FIRST)).version)
+    expect(world.wakeAt).toBe(NOW + 300)
+  })
+})
+
 describe('12.4: what was known stays, and the status and the log say why', () => {
   const cases: [string, Answer | (() => void), string][] = [
     ['401', text('{}', 'application/json', 401), 'status'],
@@ -385,6 +405,21 @@ describe('who is named no more', () => {
     expect(await kids()).toEqual(['two'])
   })
 
+  test('stays deleted where the one who ended it was overtaken by a policy without it', async () => {
+    await fetched(bundle(7, one))
+    await world.name({ version: 3, mark: 'b' })
+    await world.stub.forget(STAMP, 2, ['peer.example', 'other.example'])
+    await world.name({ version: 4, mark: 'a' }, PEER)
+    expect(await kids()).toBeNull()
+  })
+
+  test.each([2, 3])('is left alone where policy %i, told before, names it again', async (version) => {
+    await fetched(bundle(7, one))
+    await world.name({ version, mark: 'c' }, PEER)
+    await world.stub.forget(STAMP, 2, ['peer.example'])
+    expect(await kids()).toEqual(['one'])
+  })
+
   test('does not come back with an answer that was on its way', async () => {
     const slow = held(text(bundle(7, one)))
     network.serve(URL, slow.answer)
@@ -435,19 +470,34 @@ describe('who is named no more', () => {
     expect(await kids()).toEqual(['two'])
   })
 
-  test('after a day of silence nothing is fetched, and what an administrator has brought is kept', async () => {
-    network.serve(URL, text(bundle(7, one)))
+  test('whoever moves keeps its keys, and its sequence begins anew', async () => {
+    await fetched(bundle(7, one))
+    network.serve('https://new.example/', text(bundle(2, two)))
+    await world.name(SECOND, { ...PEER, url: 'https://new.example/' })
+    expect(await kids()).toEqual(['one'])
+    await world.wake()
+    expect(await world.status('peer.example')).toMatchObject({ failure: null, sequence: 2 })
+    network.serve('https://new.example/', text(bundle(1, one)))
+    await world.pass(300)
+    expect(await world.status('peer.example')).toMatchObject({ failure: 'sequence_fell', sequence: 2 })
+  })
+
+  test('after a day of silence nothing is fetched, and what is known stays', async () => {
     const given = { trustDomain: 'given.example', url: null, bootstrap: bundle(1, two) }
-    await world.name(FIRST, PEER, given)
+    const withdrawn = { ...PEER, bootstrap: bundle(1, two) }
+    network.serve(URL, text(bundle(7, one)))
+    await world.name(FIRST, withdrawn, given)
     await world.pass(86_700)
     const before = network.requests.length
     await world.pass(86_400)
     expect(network.requests).toHaveLength(before)
-    expect(await kids('given.example')).toEqual(['two'])
+    expect(world.wakeAt).toBeNull()
     expect((await world.read(FIRST)).unnamed).toBe(true)
-    await world.name(FIRST, PEER, given)
-    await world.wake()
+    await world.name(FIRST, withdrawn, given)
     expect(await kids()).toEqual(['one'])
+    expect(await kids('given.example')).toEqual(['two'])
+    await world.wake()
+    expect(network.requests).toHaveLength(before + 1)
   })
 })
 

@@ -40,6 +40,12 @@ const ban = (name: string, spec: object = { spiffeID: 'spiffe://example.org/x' }
   spec,
 })
 const web = (name: string, spec: object = {}) => registration(name, { audiences: ['a'], ...spec })
+const peer = (name: string) => ({
+  apiVersion: 'spiffe-edge.io/v1alpha1',
+  kind: 'FederatedTrustDomain',
+  metadata: { name },
+  spec: { trustDomain: `${name}.example` },
+})
 const DEPLOYED = [cluster('east'), web('deployed')]
 
 /** A state that counts how often it was asked, and can be made to fail or to answer when a test says so. */
@@ -346,6 +352,16 @@ describe('objects that do not go together', () => {
     ])
     expect(objects.map(({ object }) => object.kind)).toEqual(expect.arrayContaining(['Ban', 'Revocation']))
     expect(policy.revocations.tokens(NOW)).toEqual(['a'])
+  })
+
+  test('a trust domain more than there may be goes alone', async () => {
+    const state = new Asked()
+    await state.apply([web('good', { selector: { namespace: 'n', serviceAccountName: 's' } }), peer('applied')])
+    const deployed = Array.from({ length: 100 }, (_, at) => peer(`peer-${at}`))
+    const { policy, rejected } = await ring(state, [...DEPLOYED, ...deployed]).current()
+    expect([...rejected.keys()]).toEqual(['FederatedTrustDomain applied'])
+    expect(policy.registrations.all.map(({ name }) => name)).toEqual(['deployed', 'good'])
+    expect(policy.federation.size).toBe(100)
   })
 
   test('thousands of objects of a cluster that is gone take no longer than one', async () => {
