@@ -14,7 +14,10 @@ type Add = (program: Command, terminal: Terminal) => void
 
 /** Loaded only when asked for: a command should not wait for the libraries of another. */
 const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
-  admin: [async () => (await import('./commands/admin_create.ts')).addAdminCreate],
+  admin: [
+    async () => (await import('./commands/admin_create.ts')).addAdminCreate,
+    async () => (await import('./commands/admin_token.ts')).addAdminToken,
+  ],
   apply: [async () => (await import('./commands/apply.ts')).addApply],
   get: [async () => (await import('./commands/get.ts')).addGet],
   delete: [async () => (await import('./commands/delete.ts')).addDelete],

@@ -147,7 +147,9 @@ export function compilePolicy(sourced: readonly SourcedObject[], context: Manife
   const audiences = audiencesOf(clusters.values(), attestors.values(), loginAudiences)
   for (const mount of mounts.values())
     problems.push(
-      ...checkVaultMount(mount, clusters, audiences, context).map((text) => `VaultMount ${mount.path}: ${text}`),
+      ...checkVaultMount(mount, mounts.keys(), clusters, audiences, context).map(
+        (text) => `VaultMount ${mount.path}: ${text}`,
+      ),
     )
   const bans = objects.flatMap(({ object }) => (object.kind === 'Ban' ? [object] : []))
   for (const { object, source } of objects) {

@@ -2,17 +2,23 @@
 
 import type { Cluster } from './cluster.ts'
 import { checkRegistration, isInternalAudience, type ManifestContext, type Policy } from './policy.ts'
-import type { VaultMount } from './vault_mount.ts'
+import { isNested, type VaultMount } from './vault_mount.ts'
 import type { VaultRole } from './vault_role.ts'
 
-/** @returns what is wrong with a mount */
+/**
+ * @param mounts all that there are
+ * @returns what is wrong with a mount
+ */
 export function checkVaultMount(
-  { config, tuned }: VaultMount,
+  { path, config, tuned }: VaultMount,
+  mounts: Iterable<string>,
   clusters: ReadonlyMap<string, Cluster>,
   { apiServers }: Policy['audiences'],
   context: ManifestContext,
 ): string[] {
   const problems: string[] = []
+  for (const other of mounts)
+    if (other !== path && isNested(path, other)) problems.push(`metadata.name: is within ${other}, or around it`)
   if (tuned.maxLeaseTtl > 0 && tuned.defaultLeaseTtl > tuned.maxLeaseTtl)
     problems.push('spec.default_lease_ttl: is above spec.max_lease_ttl')
   if (!config) return problems
@@ -49,7 +55,8 @@ export function checkVaultRole(
   if (selector !== '' && !namespaceLabels)
     problems.push('spec.bound_service_account_namespace_selector: is not a LabelSelector of matchLabels alone')
   problems.push(...checkTimes(spec, mount), ...checkRoleAudience(spec.audience, mount, others, context))
-  if (spec.token_policies.includes('root')) problems.push('spec.token_policies: root is not given')
+  if (spec.token_policies.some((policy) => policy.trim().toLowerCase() === 'root'))
+    problems.push('spec.token_policies: root is not given')
   if (spec.token_strictly_bind_ip && spec.token_bound_cidrs.length > 0)
     problems.push('spec.token_strictly_bind_ip: not together with spec.token_bound_cidrs')
   if (spec.spiffe_id === '') {

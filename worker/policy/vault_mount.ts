@@ -84,3 +84,8 @@ export function compileVaultMount({ metadata, spec }: z.infer<typeof VaultMountM
     config: spec.config ?? null,
   }
 }
+
+/** Whether one path is the other or below it: then nobody could tell which mount a request is for. */
+export function isNested(one: string, other: string): boolean {
+  return `${one}/`.startsWith(`${other}/`) || `${other}/`.startsWith(`${one}/`)
+}

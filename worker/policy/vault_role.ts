@@ -219,9 +219,10 @@ const LabelSelector = z.strictObject({
 
 /** @returns null for what is neither an address nor a range of them */
 export function parseCidr(text: string): readonly [ipaddr.IPv4 | ipaddr.IPv6, number] | null {
-  if (ipaddr.isValidCIDR(text)) return ipaddr.parseCIDR(text)
-  if (!isAddress(text)) return null
-  const address = ipaddr.parse(text)
+  const [network = '', bits, ...more] = text.split('/')
+  if (!isAddress(network) || more.length > 0) return null
+  if (bits !== undefined) return ipaddr.isValidCIDR(text) ? ipaddr.parseCIDR(text) : null
+  const address = ipaddr.parse(network)
   return [address, address.kind() === 'ipv4' ? 32 : 128]
 }
 

@@ -7,7 +7,7 @@
 
 import { Decision } from '../audit.ts'
 import { Refusal, type RefusalReason } from '../refusal.ts'
-import { VaultError } from '../vault/vault_error.ts'
+import { VaultError, wrapped } from '../vault/vault_error.ts'
 import { clientAddress } from './client_address.ts'
 import { readVaultBody } from './read_body.ts'
 import { errorHeaders } from './respond.ts'
@@ -168,14 +168,10 @@ async function route(
   throw new VaultError(404, isMounted ? wrapped('unsupported path') : noRoute(path))
 }
 
-/** As Vault shows errors that its mounts have not shaped themselves. */
-function wrapped(text: string): string {
-  return `1 error occurred:\n\t* ${text}\n\n`
-}
-
 /** T-23: what would be answered otherwise than the client relies on. */
 function checkHeaders(headers: Headers): void {
-  if (headers.get('x-vault-wrap-ttl')) throw new VaultError(400, 'response wrapping is not supported')
+  if (!['', '0'].includes(headers.get('x-vault-wrap-ttl') ?? ''))
+    throw new VaultError(400, 'response wrapping is not supported')
   if (headers.get('x-vault-namespace')) throw new VaultError(400, 'namespaces are not supported')
 }
 
@@ -213,6 +209,7 @@ function shape(
 /** What Vault calls the kind of mount that has answered. A login has none. */
 function mountTypeOf(path: string): string {
   const [first = '', second = ''] = path.split('/')
+  if (path.startsWith('sys/internal/')) return ''
   if (first !== 'auth') return first === 'sys' ? 'system' : first
   if (second === 'token') return second
   return path.endsWith('/login') ? '' : 'kubernetes'

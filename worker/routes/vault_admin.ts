@@ -53,7 +53,8 @@ export const tune: VaultHandler = async (call) => {
   const mount = await findMount(call, 400)
   if (call.operation === 'update')
     return written(call, admin, await tuneMount(mount.path, await call.body(), call.deps))
-  const data = { ...mountOf(mount).config, description: mount.description }
+  const times = { default_lease_ttl: mount.defaultLeaseTtl, max_lease_ttl: mount.maxLeaseTtl }
+  const data = { ...mountOf(mount).config, ...times, description: mount.description }
   return { raw: { ...envelope(call), data, ...data } }
 }
 

@@ -84,12 +84,12 @@ export const findUiMount: VaultHandler = async (call) => {
   return {
     data: {
       type: 'kubernetes',
-      path: `auth/${mount.path}/`,
+      path: `${mount.path}/`,
       accessor: mount.accessor,
       description: mount.description,
       local: false,
       options: null,
-      config: { default_lease_ttl: mount.tuned.defaultLeaseTtl, max_lease_ttl: mount.tuned.maxLeaseTtl },
+      config: { default_lease_ttl: mount.defaultLeaseTtl, max_lease_ttl: mount.maxLeaseTtl },
     },
   }
 }

@@ -7,7 +7,7 @@ import { findEntry, findHolder, type Holder } from '../vault/holder.ts'
 import { login } from '../vault/login.ts'
 import { renew } from '../vault/renewal.ts'
 import { TokenSecret } from '../vault/token.ts'
-import { VaultError } from '../vault/vault_error.ts'
+import { VaultError, wrapped } from '../vault/vault_error.ts'
 import { authenticate } from './vault_admin.ts'
 import { NOTHING, noRoute, type VaultAnswer, type VaultCall, type VaultHandler } from './vault_call.ts'
 
@@ -89,7 +89,7 @@ export const lookupToken: VaultHandler = async (call) => {
 export const lookupAccessor: VaultHandler = async (call) => {
   await authenticate(call)
   const found = await findEntry({ accessor: await accessorIn(call) }, call.deps)
-  if (!found) throw new VaultError(400, 'invalid accessor')
+  if (!found) throw new VaultError(400, wrapped('invalid accessor'))
   note(call, found.entry, 'looked_up')
   return { data: viewOf('', found.type, found.entry, call.deps.now()) }
 }
@@ -107,7 +107,7 @@ export const renewToken: VaultHandler = async (call) => {
 export const renewAccessor: VaultHandler = async (call) => {
   await authenticate(call)
   const found = await findEntry({ accessor: await accessorIn(call) }, call.deps)
-  if (!found) throw new VaultError(400, 'invalid accessor')
+  if (!found) throw new VaultError(400, wrapped('invalid accessor'))
   return renewed(call, '', found.entry, await incrementIn(call))
 }
 
@@ -161,7 +161,7 @@ async function tokenIn(call: VaultCall): Promise<string> {
 
 async function accessorIn(call: VaultCall): Promise<string> {
   const { accessor = '' } = readFields(await call.body(), { accessor: 'text' } as const).fields
-  if (accessor === '') throw new VaultError(400, 'missing accessor')
+  if (accessor === '') throw new VaultError(400, wrapped('missing accessor'))
   return accessor
 }
 
@@ -175,7 +175,7 @@ function authOf(token: string, type: Holder['type'], entry: TokenEntry, now: num
     client_token: token,
     accessor: entry.accessor,
     policies: entry.policies,
-    token_policies: entry.policies,
+    ...(entry.policies.length > 0 && { token_policies: entry.policies }),
     metadata: metadataOf(entry),
     lease_duration: entry.expiresAt - now,
     renewable: type === 'service',

@@ -5,7 +5,7 @@
 
 import { type AdministerDeps, applyObjects, type Change } from '../administer.ts'
 import type { ManifestObject } from '../policy/manifest.ts'
-import { MountPath, type VaultMount } from '../policy/vault_mount.ts'
+import { isNested, MountPath, type VaultMount } from '../policy/vault_mount.ts'
 import { ROLE_NAME, type VaultRoleSpec } from '../policy/vault_role.ts'
 import type { PolicySnapshot } from '../state/policy_ring.ts'
 import type { ObjectName } from '../state/policy_state.ts'
@@ -42,7 +42,8 @@ export async function enableMount(path: string, body: Body, deps: AdministerDeps
   if (type !== 'kubernetes') throw new VaultError(400, `plugin not found in the catalog: only kubernetes is there`)
   const tuned = readTuning((body.config ?? {}) as Body)
   return edit(deps, ({ policy }) => {
-    if (policy.vault.mounts.has(path)) throw new VaultError(400, `path is already in use at ${path}/`)
+    const taken = policy.vault.mounts.keys().find((other) => isNested(path, other))
+    if (taken !== undefined) throw new VaultError(400, `path is already in use at ${taken}/`)
     const accessor = `auth_kubernetes_${crypto.getRandomValues(new Uint8Array(4)).toHex()}`
     const spec = { accessor, description: fields.description ?? '', ...tuned.times }
     return {
@@ -58,6 +59,7 @@ export async function enableMount(path: string, body: Body, deps: AdministerDeps
 
 /** With its roles. Where there is none, nothing happens. */
 export async function disableMount(path: string, deps: AdministerDeps): Promise<Written> {
+  if (path === 'token') throw new VaultError(400, 'token credential backend cannot be disabled')
   return edit(deps, ({ policy: { vault } }) => ({
     put: [],
     remove: vault.mounts.has(path)

@@ -7,7 +7,7 @@ import type { HolderDeps } from './holder.ts'
 import { ttlTerms } from './login.ts'
 import { TokenSecret } from './token.ts'
 import { calculateTtl } from './ttl.ts'
-import { VaultError } from './vault_error.ts'
+import { VaultError, wrapped } from './vault_error.ts'
 
 export interface RenewedToken {
   readonly entry: TokenEntry
@@ -25,11 +25,11 @@ export async function renew(entry: TokenEntry, increment: number, deps: HolderDe
   const mount = policy.vault.mounts.get(entry.mount)
   const role = policy.vault.roles.get(`${entry.mount}/${entry.role.toLowerCase()}`)
   if (!mount || !role)
-    throw new VaultError(500, `failed to renew entry: role ${entry.role} does not exist during renewal`)
+    throw new VaultError(500, wrapped(`failed to renew entry: role ${entry.role} does not exist during renewal`))
   const now = deps.now()
   const terms = ttlTerms(role, mount, attestors.logins, entry.workload, entry.subjectExpiresAt)
   const { ttl, warnings } = calculateTtl(terms, increment, entry.issuedAt, now)
-  if (ttl <= 0) throw new VaultError(500, 'past the max TTL, cannot renew')
+  if (ttl <= 0) throw new VaultError(500, wrapped('past the max TTL, cannot renew'))
   const expiresAt = now + ttl
   await confirmIfLonger(entry, expiresAt, attestors.logins)
   const renewed = await deps.tokens.renew(place, { expiresAt, period: role.spec.token_period, renewedAt: now })

@@ -11,3 +11,8 @@ export class VaultError extends Error {
     this.status = status
   }
 }
+
+/** As Vault shows errors that none of its mounts has shaped. */
+export function wrapped(text: string): string {
+  return `1 error occurred:\n\t* ${text}\n\n`
+}

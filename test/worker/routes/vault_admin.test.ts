@@ -97,6 +97,7 @@ describe('sys/auth', () => {
     ['without a type', 'x', {}, 400, 'backend type must be specified as a string'],
     ['of another type', 'x', { type: 'userpass' }, 400, 'plugin not found in the catalog: only kubernetes is there'],
     ['that is there', 'kubernetes', { type: 'kubernetes' }, 400, 'path is already in use at kubernetes/'],
+    ['below another', 'kubernetes/x', { type: 'kubernetes' }, 400, 'path is already in use at kubernetes/'],
     ['where tokens are', 'token', { type: 'kubernetes' }, 400, 'not a path that a mount can have here'],
     ['below it', 'token/x', { type: 'kubernetes' }, 400, 'not a path that a mount can have here'],
   ])('no mount %s', async (_, path, body, status, text) => {
@@ -561,7 +562,7 @@ describe('what clients probe', () => {
     expect((await world.ask('GET', 'sys/internal/ui/mounts/auth/kubernetes')).status).toBe(403)
     const token = await world.logIn(await east.token())
     const found = await world.ask('GET', 'sys/internal/ui/mounts/auth/kubernetes/role/demo', undefined, { token })
-    expect([found.status, found.body.data.path, found.body.data.type]).toEqual([200, 'auth/kubernetes/', 'kubernetes'])
+    expect([found.status, found.body.data.path, found.body.data.type]).toEqual([200, 'kubernetes/', 'kubernetes'])
     expect((await world.ask('GET', 'sys/internal/ui/mounts/secret/x', undefined, { token })).status).toBe(403)
     expect((await world.manage('GET', 'sys/internal/ui/mounts/auth/kubernetes')).status).toBe(200)
   })

@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { TokenStore, type TokenStoreDeps } from '../../../worker/state/token_store.ts'
 import { SHARDS, TokenSecret } from '../../../worker/vault/token.ts'
+import { wrapped } from '../../../worker/vault/vault_error.ts'
 import { NOW } from '../../support/clock.ts'
 import { FakeCluster, POD } from '../../support/cluster.ts'
 import { findPieceOf } from '../../support/tokens.ts'
@@ -428,8 +429,8 @@ describe('T-11: what operators do', () => {
   test.each<[string, object, readonly unknown[]]>([
     ['lookup', { token: 'hvs.x' }, [403, { errors: ['bad token'] }]],
     ['lookup', {}, [400, { errors: ['missing token ID'] }]],
-    ['lookup-accessor', { accessor: 'x' }, [400, { errors: ['invalid accessor'] }]],
-    ['lookup-accessor', {}, [400, { errors: ['missing accessor'] }]],
+    ['lookup-accessor', { accessor: 'x' }, [400, { errors: [wrapped('invalid accessor')] }]],
+    ['lookup-accessor', {}, [400, { errors: [wrapped('missing accessor')] }]],
     ['renew', { token: 'hvs.x' }, [400, { errors: ['token not found'] }]],
     ['revoke', {}, [400, { errors: ['missing token ID'] }]],
   ])('%s %j', async (path, body, expected) => {
