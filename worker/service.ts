@@ -117,6 +117,7 @@ export function createDeps(config: Config, { keyState, policyState, federationSt
         cluster.connection &&
         new KubernetesApi(cluster, cluster.connection, { ...outside, issuer, trustDomain, keyRing, bindings, unseal }),
       foreignBundles: (named) => federationRing.bundles(named),
+      heed: (named) => federationRing.heed(named),
       policyState,
     }),
     keyRing,

@@ -80,6 +80,7 @@ describe('what administrators see', () => {
       api: () => null,
       claims: new KeyClaims(),
       foreignBundles: async () => new Map(),
+      heed: () => {},
       policyState: () => state as never,
     })
     Object.assign(later.deps, { policyRing, policyState: () => state })

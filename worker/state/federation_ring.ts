@@ -19,6 +19,9 @@ const STALE_SECONDS = 60
 /** How old a copy may be at all, while the state can't be asked. */
 const LEASE_SECONDS = 300
 
+/** When an empty policy is told again that did not count: after a rollout the isolates that had another one are silent for as long. */
+const EMPTY_RETRY_SECONDS = 75
+
 /** What the outside world is to this module. */
 export interface FederationRingDeps {
   readonly stamp: Stamp
@@ -50,6 +53,8 @@ export class FederationRing {
   readonly #deps: FederationRingDeps
   readonly #copy: LeasedCopy<Snapshot>
   #told: Told | null = null
+  /** When the state is to hear that nobody is named, in seconds since the epoch; never once it has. */
+  #tellEmptyAt = 0
 
   constructor(deps: FederationRingDeps) {
     this.#deps = deps
@@ -98,45 +103,72 @@ export class FederationRing {
     await answered(federationState().forget(stamp, version, trustDomains))
   }
 
+  /**
+   * Has the state hear, in the background and once, of a policy that names nobody, for which it would never be asked: what
+   * was named before is fetched no more, and deleted (FE-13).
+   */
+  heed(named: NamingPolicy): void {
+    const { now, waitUntil, log } = this.#deps
+    if (named.policy.federation.size > 0) {
+      this.#tellEmptyAt = 0
+      return
+    }
+    if (now() < this.#tellEmptyAt) return
+    const again = now() + EMPTY_RETRY_SECONDS
+    this.#tellEmptyAt = again
+    const tell = async () => {
+      const { heard } = await this.#read(await namingOf(named), null)
+      if (heard && this.#tellEmptyAt === again) this.#tellEmptyAt = Number.POSITIVE_INFINITY
+    }
+    const failed = (error: Error) =>
+      log({ event: 'federation_not_renewed', detail: error instanceof Refusal ? error.detail : error.name })
+    waitUntil(tell().catch(failed))
+  }
+
   /** @returns whether something else is named than before */
   async #tell(named: NamingPolicy): Promise<boolean> {
     const before = this.#told
     if (before && (before.from.policy === named.policy || before.from.askedAt > named.askedAt)) return false
-    const peers = [...named.policy.federation.values()].map(
-      ({ trustDomain, bundleEndpointUrl, bootstrapBundle }): NamedPeer => ({
-        trustDomain,
-        url: bundleEndpointUrl,
-        bootstrap: bootstrapBundle,
-      }),
-    )
-    const octets = new TextEncoder().encode(JSON.stringify(peers))
-    const mark = new Uint8Array(await crypto.subtle.digest('SHA-256', octets)).toHex()
-    this.#told = { from: named, version: named.version, mark, peers }
-    return before !== null && before.mark !== mark
+    const told = await namingOf(named)
+    this.#told = told
+    return before !== null && before.mark !== told.mark
   }
 
   async #ask(): Promise<Snapshot> {
     const told = this.#told
     if (!told) throw unavailable('nothing is named')
-    const { stamp, federationState, now } = this.#deps
-    const askedAt = now()
-    const naming: Naming = { version: told.version, mark: told.mark }
+    const askedAt = this.#deps.now()
     const known = this.#copy.latest
-    const read = () => answered<FederationReading>(federationState().read(stamp, naming, known?.version ?? null))
+    const { version, pending, bundles } = await this.#read(told, known?.version ?? null)
+    return { version, pending, bundles: bundles ? new Map(bundles) : (known?.bundles ?? new Map()), askedAt }
+  }
+
+  /** @param known the version of the bundles that are known, null for none */
+  async #read(told: Told, known: number | null): Promise<FederationReading & { stamp: 'ours' }> {
+    const { stamp, federationState } = this.#deps
+    const naming: Naming = { version: told.version, mark: told.mark }
+    const read = () => answered<FederationReading>(federationState().read(stamp, naming, known))
     let reading = await read()
     if (reading.stamp === 'ours' && reading.unnamed) {
       await answered(federationState().tell(stamp, naming, told.peers))
       reading = await read()
     }
     if (reading.stamp === 'foreign') throw unavailable(`the storage belongs to another ${reading.field}`)
-    const { version, pending } = reading
-    return {
-      version,
-      pending,
-      bundles: reading.bundles ? new Map(reading.bundles) : (known?.bundles ?? new Map()),
-      askedAt,
-    }
+    return reading
   }
+}
+
+async function namingOf(named: NamingPolicy): Promise<Told> {
+  const peers = [...named.policy.federation.values()].map(
+    ({ trustDomain, bundleEndpointUrl, bootstrapBundle }): NamedPeer => ({
+      trustDomain,
+      url: bundleEndpointUrl,
+      bootstrap: bootstrapBundle,
+    }),
+  )
+  const octets = new TextEncoder().encode(JSON.stringify(peers))
+  const mark = new Uint8Array(await crypto.subtle.digest('SHA-256', octets)).toHex()
+  return { from: named, version: named.version, mark, peers }
 }
 
 async function answered<T>(asking: PromiseLike<unknown>): Promise<T> {

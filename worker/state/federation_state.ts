@@ -22,6 +22,8 @@ export type FederationReading =
       readonly stamp: 'ours'
       /** Whether the asker is to say what its policy names, and then to ask again. */
       readonly unnamed: boolean
+      /** Whether what the asker's policy names is what counts. */
+      readonly heard: boolean
       /** Of the bundles. */
       readonly version: number
       /** Whether a trust domain has just been named and nobody has heard of it yet. */
@@ -106,6 +108,7 @@ export class FederationState extends DurableObject<Env> {
     return {
       stamp: 'ours',
       unnamed: counts && !same,
+      heard: same,
       version,
       pending: this.#store.pending,
       bundles:

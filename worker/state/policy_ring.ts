@@ -46,6 +46,8 @@ export interface PolicyRingDeps extends ServiceAccountAttestorDeps {
    * @throws Refusal `federation_unavailable`
    */
   foreignBundles(named: NamingPolicy): Promise<ReadonlyMap<string, ForeignBundle>>
+  /** Hears of the policy whenever it has been asked for, and keeps nobody waiting. */
+  heed(named: NamingPolicy): void
   policyState(): Pick<DurableObjectStub<PolicyState>, 'read' | 'claimLive' | 'keepLive'>
   log: Log
 }
@@ -93,6 +95,7 @@ export class PolicyRing {
 
   async #ask(): Promise<PolicySnapshot> {
     const snapshot = await this.#read()
+    this.#deps.heed(snapshot)
     const { attestors, policy, askedAt } = snapshot
     const wanted = [...policy.clusters.values()].filter(({ ceiling, connection }) => ceiling && connection)
     if (wanted.length === 0) return snapshot

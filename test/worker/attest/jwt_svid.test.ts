@@ -288,6 +288,20 @@ test('T-26: a ban outlives the trust domain of whom it bans, and holds when that
   expect(await exchange(issuer, await svid())).toBe('banned')
 })
 
+test('FE-13: with a manifest that names nobody what a former one named is forgotten', async () => {
+  const east = await FakeCluster.create('east')
+  const issuer = new TestIssuer([east.record(), registration('pod')])
+  await issuer.federation.name(
+    { version: 0, mark: 'former' },
+    { trustDomain: 'peer.example', url: PEER, bootstrap: null },
+  )
+  await issuer.federation.wake()
+  issuer.clock.advance(75)
+  await issuer.exchange(await east.token())
+  await issuer.background.settled()
+  expect(await issuer.federation.report()).toEqual([])
+})
+
 test('a service account is attested where other trust domains are believed too', async () => {
   const east = await FakeCluster.create('east')
   const issuer = await federated(east.record(), peer(), web(), registration('pod'))

@@ -155,6 +155,64 @@ describe('an isolate', () => {
   })
 })
 
+describe('FE-13: an isolate whose policy names nobody', () => {
+  test('has the state hear of it once, in the background', async () => {
+    await knowing(policy(1, {}))
+    const isolate = ring()
+    isolate.heed(policy(2))
+    isolate.heed(policy(2))
+    await background.settled()
+    expect(asked).toEqual(['read', 'tell', 'read'])
+    expect(await world.report()).toEqual([])
+    world.clock.advance(1000)
+    isolate.heed(policy(3))
+    await background.settled()
+    expect(asked).toHaveLength(3)
+  })
+
+  test('says so again where a manifest that is being replaced still counts', async () => {
+    await knowing(policy(1, {}))
+    const isolate = ring()
+    isolate.heed(policy(1))
+    await background.settled()
+    expect([asked, await world.report()]).toMatchObject([['read'], [{ trustDomain: 'peer.example' }]])
+    world.clock.advance(74)
+    isolate.heed(policy(1))
+    await background.settled()
+    expect(asked).toEqual(['read'])
+    world.clock.advance(1)
+    isolate.heed(policy(1))
+    await background.settled()
+    expect(await world.report()).toEqual([])
+  })
+
+  test('says so again after somebody was named in between', async () => {
+    const isolate = ring()
+    isolate.heed(policy(1))
+    await background.settled()
+    isolate.heed(policy(2, {}))
+    await isolate.renew(policy(2, {}))
+    expect(await world.report()).toHaveLength(1)
+    isolate.heed(policy(3))
+    await background.settled()
+    expect(await world.report()).toEqual([])
+  })
+
+  test('says so later where the state can’t be asked, and the log says why', async () => {
+    await knowing(policy(1, {}))
+    const isolate = ring()
+    broken = true
+    isolate.heed(policy(2))
+    await background.settled()
+    expect(book.events).toEqual([{ event: 'federation_not_renewed', detail: 'Error' }])
+    broken = false
+    world.clock.advance(75)
+    isolate.heed(policy(2))
+    await background.settled()
+    expect(await world.report()).toEqual([])
+  })
+})
+
 describe('T-17: without the state', () => {
   test('what is known is good for 300 s, and then nobody is believed', async () => {
     const named = policy(1, {})

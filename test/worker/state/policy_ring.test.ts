@@ -100,6 +100,7 @@ function ring(
     claims: new KeyClaims(),
     api: () => null,
     foreignBundles: async () => new Map(),
+    heed: () => {},
     policyState: () => state as State,
     now: clock.now,
     waitUntil: background.waitUntil,
