@@ -37,11 +37,17 @@ export function startProduct(scratch: string): Promise<Server> {
   return startWith('deploy/workerd/development.capnp', join(scratch, 'state'), productLog(scratch))
 }
 
-function startWith(configuration: string, state: string, log: string): Promise<Server> {
+/** @param env beside what every issuer needs */
+export function startWith(
+  configuration: string,
+  state: string,
+  log: string,
+  env: Record<string, string> = {},
+): Promise<Server> {
   mkdirSync(state, { recursive: true })
   return startServer(
     [configuration, `--directory-path=state=${state}`],
-    { ISSUER: `http://${HOST}`, TRUST_DOMAIN: 'example.org', SIGNING_KEY: 'local:bench' },
+    { ISSUER: `http://${HOST}`, TRUST_DOMAIN: 'example.org', SIGNING_KEY: 'local:bench', ...env },
     log,
   )
 }
@@ -127,6 +133,10 @@ export function get(path: string): string {
   return `GET ${path} HTTP/1.1\r\nHost: ${HOST}\r\nAccept: application/json\r\n\r\n`
 }
 
+export function post(path: string, body: string, type: string): string {
+  return `POST ${path} HTTP/1.1\r\nHost: ${HOST}\r\nContent-Type: ${type}\r\nContent-Length: ${body.length}\r\n\r\n${body}`
+}
+
 function exchange(subjectToken: string, audience = 'k8s'): string {
   const body = new URLSearchParams({
     grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange',
@@ -134,8 +144,7 @@ function exchange(subjectToken: string, audience = 'k8s'): string {
     subject_token: subjectToken,
     audience,
   }).toString()
-  const type = 'application/x-www-form-urlencoded'
-  return `POST /token HTTP/1.1\r\nHost: ${HOST}\r\nContent-Type: ${type}\r\nContent-Length: ${body.length}\r\n\r\n${body}`
+  return post('/token', body, 'application/x-www-form-urlencoded')
 }
 
 /** The same token, signed by another key of the same kind. */

@@ -35,7 +35,8 @@ export function writePolicies(count: number): Policies {
   }
 }
 
-function cluster(index: number, publicKey: KeyObject): object {
+/** The record of a cluster whose tokens {@link subjectToken} makes, if it is the first. */
+export function cluster(index: number, publicKey: KeyObject): object {
   const key = { ...publicKey.export({ format: 'jwk' }), kid: index === 0 ? KID : `kid-${index}`, use: 'sig' }
   return {
     apiVersion: 'spiffe-edge.io/v1alpha1',
@@ -60,7 +61,7 @@ function registration(index: number): object {
 }
 
 /** As a kubelet projects it, for the pod of the first registration. */
-function subjectToken(key: KeyObject): string {
+export function subjectToken(key: KeyObject): string {
   const now = Math.floor(Date.now() / 1000)
   const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
   const claims = {
@@ -83,7 +84,7 @@ function subjectToken(key: KeyObject): string {
 }
 
 /** That of `npm start`, two folders from the top like the one that it is made of, with another manifest. */
-function writeConfiguration(name: string, objects: readonly object[]): string {
+export function writeConfiguration(name: string, objects: readonly object[]): string {
   mkdirSync('dist/bench', { recursive: true })
   writeFileSync(`dist/bench/${name}.yaml`, objects.map((object) => `---\n${JSON.stringify(object)}\n`).join(''))
   const text = readFileSync('deploy/workerd/development.capnp', 'utf8')

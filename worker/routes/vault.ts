@@ -154,6 +154,7 @@ async function route(
   token: string | null,
   { policyRing }: VaultDeps,
 ): Promise<{ handler: VaultHandler; names: readonly string[] }> {
+  if (path.includes('..')) throw new VaultError(400, 'relative paths not supported')
   for (const { pattern, handlers, isOpen } of PATHS) {
     const found = pattern.exec(path)
     if (!found) continue

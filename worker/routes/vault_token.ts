@@ -65,9 +65,8 @@ async function lookupAdmin(call: VaultCall): Promise<VaultAnswer> {
 
 /** `POST auth/token/renew-self` */
 export const renewSelf: VaultHandler = async (call) => {
-  const { increment = 0 } = readFields(await call.body(), { increment: 'duration' } as const).fields
   const holder = await holderOf(call)
-  return renewed(call, holder.token, holder.entry, increment)
+  return renewed(call, holder.token, holder.entry, await incrementIn(call))
 }
 
 /** `POST auth/token/revoke-self` */

@@ -128,7 +128,7 @@ const OIDC_ROLE = { key: 'text', template: 'text', ttl: 'duration', client_id: '
 /** @throws VaultError */
 export async function putOidcRole(name: string, body: Body, deps: AdministerDeps): Promise<Written> {
   if (!ROLE_NAME.test(name)) throw new VaultError(404, 'unsupported path')
-  const { fields, ignored } = readFields(body, OIDC_ROLE)
+  const { fields, ignored } = readFields(body, OIDC_ROLE, '')
   const { key = '', template = '', ttl, client_id: clientId } = fields
   if (key === '') throw new VaultError(400, 'the key parameter is required')
   if (key !== 'default') throw new VaultError(400, 'cannot find key: there is one, which is called default')

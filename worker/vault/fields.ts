@@ -25,10 +25,14 @@ export interface ReadFields<Schema extends FieldSchema> {
   readonly ignored: readonly string[]
 }
 
-/** @throws VaultError 400, which names the parameter, and repeats of it what is too short for a secret */
+/**
+ * @param prefix of the message; Vault has none where it looks first whether the object exists
+ * @throws VaultError 400, which names the parameter, and repeats of it what is too short for a secret
+ */
 export function readFields<Schema extends FieldSchema>(
   body: Readonly<Record<string, unknown>>,
   schema: Schema,
+  prefix = 'Field validation failed: ',
 ): ReadFields<Schema> {
   const fields: Record<string, unknown> = {}
   const ignored: string[] = []
@@ -40,10 +44,7 @@ export function readFields<Schema extends FieldSchema>(
         fields[name] = READERS[type](value)
       } catch (error) {
         if (!(error instanceof FieldError)) throw error
-        throw new VaultError(
-          400,
-          `Field validation failed: error converting input for field "${name}": ${error.message}`,
-        )
+        throw new VaultError(400, `${prefix}error converting input for field "${name}": ${error.message}`)
       }
   }
   return { fields: fields as Fields<Schema>, ignored: ignored.sort() }

@@ -70,7 +70,7 @@ export function writeRole(
 ): WrittenRole {
   // The name is that of the path, whatever the body says.
   const { name: _, ...parameters } = body
-  const { fields, ignored } = readFields(parameters, SCHEMA)
+  const { fields, ignored } = readFields(parameters, SCHEMA, '')
   const spec = { ...(before ?? UNSET) }
   mergeTokenParameters(spec, fields)
   mergeFormerNames(spec, fields)
