@@ -12,6 +12,7 @@ const PROGRAMS = [
   // One command for both, so that what they share is compiled by one.
   { name: '', folder: 'test/cluster', args: ['.', 'k8s.io/kubernetes/cmd/kubectl'] },
   { name: 'vault-peers', folder: 'test/vault', args: ['.'] },
+  { name: 'vault-core', folder: 'test/vault/core', args: ['.'] },
 ]
 
 /** Throws if a program does not build. What is built already and unchanged costs seconds. */
