@@ -4,15 +4,13 @@
  * It holds what it is told in memory, believes any signature on a request, and forgets everything when it stops.
  */
 
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { cp, readFile, rename, rm } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
+import { pythonWith } from './python_venv.ts'
 
 const REQUIREMENTS = fileURLToPath(new URL('kms/requirements.txt', import.meta.url))
 const SERVER = fileURLToPath(new URL('kms/kms_server.py', import.meta.url))
-const VENV = fileURLToPath(new URL('../../build/kms-venv', import.meta.url))
 
 const REGION = 'eu-central-1'
 /** Shaped like a SigV4 header, which is where moto reads the region from. */
@@ -42,7 +40,7 @@ export interface KmsEmulator {
 
 /** The first start on a machine takes half a minute and the network, for pip. */
 export async function startKmsEmulator(): Promise<KmsEmulator> {
-  const python = await pythonWithMoto()
+  const python = await pythonWith('kms-venv', REQUIREMENTS)
   // The server ends with its standard input, so it is gone even when this process is killed.
   const server = spawn(python, [SERVER], { stdio: ['pipe', 'pipe', 'pipe'] })
   const endpoint = `http://127.0.0.1:${await printedPort(server)}`
@@ -96,31 +94,6 @@ export async function startKmsEmulator(): Promise<KmsEmulator> {
 /** moto takes an ARN in most places, but fails inside where a key's state is to change. */
 function idOf(arn: string): string {
   return arn.slice(arn.indexOf('/') + 1)
-}
-
-/** @returns the interpreter of an environment that holds exactly what `requirements.txt` says */
-async function pythonWithMoto(): Promise<string> {
-  if (await isComplete()) return `${VENV}/bin/python`
-  const run = promisify(execFile)
-  // Made beside its place and moved there whole, so that an interrupted or simultaneous run leaves no half of one.
-  const draft = `${VENV}.${process.pid}`
-  try {
-    await run('python3', ['-m', 'venv', draft])
-    await run(`${draft}/bin/python`, ['-m', 'pip', 'install', '--quiet', '--no-deps', '--requirement', REQUIREMENTS])
-    await cp(REQUIREMENTS, `${draft}/requirements.txt`)
-    await rm(VENV, { recursive: true, force: true })
-    await rename(draft, VENV).catch(async (error) => {
-      if (!(await isComplete())) throw error
-    })
-  } finally {
-    await rm(draft, { recursive: true, force: true })
-  }
-  return `${VENV}/bin/python`
-}
-
-async function isComplete(): Promise<boolean> {
-  const installed = await readFile(`${VENV}/requirements.txt`, 'utf8').catch(() => null)
-  return installed === (await readFile(REQUIREMENTS, 'utf8'))
 }
 
 async function printedPort(server: ChildProcess): Promise<number> {

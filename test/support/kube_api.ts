@@ -23,7 +23,8 @@ export class FakeApiServer implements HttpService {
   readonly calls: ApiCall[] = []
   readonly pods = new Map<string, Record<string, unknown>>()
   readonly nodes = new Map<string, Record<string, unknown>>()
-  readonly namespaces = new Map<string, Record<string, unknown>>()
+  /** Any other object, by the path of its URL. */
+  readonly objects = new Map<string, Record<string, unknown>>()
   /** Usernames that RBAC allows everything here; null is everybody. */
   bound: Set<string> | null = null
   interfere: Interference = () => undefined
@@ -84,12 +85,11 @@ export class FakeApiServer implements HttpService {
     if (pathname === '/apis/kubespiffe.io/v1alpha1/workloadregistrations') return this.#list(searchParams)
     const pod = /^\/api\/v1\/namespaces\/([^/]+)\/pods\/([^/]+)$/.exec(pathname)
     const node = /^\/api\/v1\/nodes\/([^/]+)$/.exec(pathname)
-    const namespace = /^\/api\/v1\/namespaces\/([^/]+)$/.exec(pathname)
     const object = pod
       ? this.pods.get(`${pod[1]}/${pod[2]}`)
       : node
         ? this.nodes.get(node[1] as string)
-        : this.namespaces.get(namespace?.[1] ?? '')
+        : this.objects.get(pathname)
     return object ? Response.json(object) : Response.json({ kind: 'Status', code: 404 }, { status: 404 })
   }
 

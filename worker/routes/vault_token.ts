@@ -29,7 +29,7 @@ export const postLogin: VaultHandler = async (call) => {
   const { fields } = readFields(await call.body(), { role: 'text', jwt: 'text' } as const)
   const { role = '', jwt = '' } = fields
   const { token, type, entry, warnings } = await login({ mount, role, jwt, address }, deps, decision)
-  return { auth: authOf(token, type, entry, deps.now()), warnings }
+  return { auth: authOf(token, type, entry), warnings }
 }
 
 /** `auth/token/lookup-self` */
@@ -144,7 +144,7 @@ async function revoked(call: VaultCall, entry: TokenEntry): Promise<VaultAnswer>
 async function renewed(call: VaultCall, token: string, entry: TokenEntry, increment: number): Promise<VaultAnswer> {
   const { entry: after, warnings } = await renew(entry, increment, call.deps)
   note(call, after, 'renewed')
-  return { auth: authOf(token, 'service', after, call.deps.now()), warnings }
+  return { auth: authOf(token, 'service', after), warnings }
 }
 
 function note({ decision }: VaultCall, entry: TokenEntry, outcome: 'looked_up' | 'renewed' | 'revoked'): void {
@@ -169,14 +169,14 @@ async function incrementIn(call: VaultCall): Promise<number> {
 }
 
 /** @see VL-3 */
-function authOf(token: string, type: Holder['type'], entry: TokenEntry, now: number): object {
+function authOf(token: string, type: Holder['type'], entry: TokenEntry): object {
   return {
     client_token: token,
     accessor: entry.accessor,
     policies: entry.policies,
     ...(entry.policies.length > 0 && { token_policies: entry.policies }),
     metadata: metadataOf(entry),
-    lease_duration: entry.expiresAt - now,
+    lease_duration: entry.expiresAt - (entry.renewedAt ?? entry.issuedAt),
     renewable: type === 'service',
     entity_id: entry.entityId,
     token_type: type,

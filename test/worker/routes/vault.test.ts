@@ -474,7 +474,8 @@ describe('namespace selectors (pain 43)', () => {
     bound_service_account_namespaces: 'other',
     bound_service_account_namespace_selector: '{"matchLabels":{"team":"payments"}}',
   }
-  const labels = (labels: object) => world.api.namespaces.set(POD.namespace, { metadata: { labels } })
+  const labels = (labels: object) =>
+    world.api.objects.set(`/api/v1/namespaces/${POD.namespace}`, { metadata: { labels } })
 
   test('bind by label, with the worker’s own credential', async () => {
     await world.setUp(role)

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	vault "github.com/hashicorp/vault/api"
+	"github.com/hashicorp/vault/api/auth/kubernetes"
+)
+
+// watchTimeout bounds how long a watcher may take for its first renewal, which
+// it makes at once.
+const watchTimeout = 10 * time.Second
+
+func vaultSteps(address, caFile string, observe func(http.RoundTripper) http.RoundTripper) (map[string]step, error) {
+	config := vault.DefaultConfig()
+	config.Address = address
+	if err := config.ConfigureTLS(&vault.TLSConfig{CACert: caFile}); err != nil {
+		return nil, err
+	}
+	config.HttpClient.Transport = observe(config.HttpClient.Transport)
+	client, err := vault.NewClient(config)
+	if err != nil {
+		return nil, err
+	}
+	token := client.Auth().Token()
+	// What was logged in with; a watcher wants the whole of it.
+	var session *vault.Secret
+
+	return map[string]step{
+		"login": func(ctx context.Context, asked request) (any, error) {
+			method, err := kubernetes.NewKubernetesAuth(asked.Role,
+				kubernetes.WithMountPath(asked.Mount), kubernetes.WithServiceAccountTokenPath(asked.JWTFile))
+			if err != nil {
+				return nil, err
+			}
+			session, err = client.Auth().Login(ctx, method)
+			return session, err
+		},
+		"set-token": func(_ context.Context, asked request) (any, error) {
+			client.SetToken(asked.Token)
+			return nil, nil
+		},
+		"lookup-self": func(ctx context.Context, _ request) (any, error) {
+			return token.LookupSelfWithContext(ctx)
+		},
+		"renew-self": func(ctx context.Context, asked request) (any, error) {
+			return token.RenewSelfWithContext(ctx, asked.Increment)
+		},
+		"watch": func(ctx context.Context, asked request) (any, error) {
+			watcher, err := client.NewLifetimeWatcher(&vault.LifetimeWatcherInput{Secret: session, Increment: asked.Increment})
+			if err != nil {
+				return nil, err
+			}
+			go watcher.Start()
+			defer watcher.Stop()
+			select {
+			case renewal := <-watcher.RenewCh():
+				return renewal.Secret, nil
+			case err := <-watcher.DoneCh():
+				return nil, err
+			case <-time.After(watchTimeout):
+				return nil, context.DeadlineExceeded
+			}
+		},
+		"revoke-self": func(ctx context.Context, _ request) (any, error) {
+			// The argument is of no use and only there for compatibility.
+			return nil, token.RevokeSelfWithContext(ctx, "")
+		},
+		"lookup": func(ctx context.Context, asked request) (any, error) {
+			return token.LookupWithContext(ctx, asked.Token)
+		},
+		"lookup-accessor": func(ctx context.Context, asked request) (any, error) {
+			return token.LookupAccessorWithContext(ctx, asked.Accessor)
+		},
+		"revoke-accessor": func(ctx context.Context, asked request) (any, error) {
+			return nil, token.RevokeAccessorWithContext(ctx, asked.Accessor)
+		},
+		"read": func(ctx context.Context, asked request) (any, error) {
+			return client.Logical().ReadWithContext(ctx, asked.Path)
+		},
+		"write": func(ctx context.Context, asked request) (any, error) {
+			return client.Logical().WriteWithContext(ctx, asked.Path, asked.Data)
+		},
+		"list": func(ctx context.Context, asked request) (any, error) {
+			return client.Logical().ListWithContext(ctx, asked.Path)
+		},
+		"delete": func(ctx context.Context, asked request) (any, error) {
+			return client.Logical().DeleteWithContext(ctx, asked.Path)
+		},
+		"enable": func(ctx context.Context, asked request) (any, error) {
+			return nil, client.Sys().EnableAuthWithOptionsWithContext(ctx, asked.Mount, &vault.EnableAuthOptions{Type: "kubernetes"})
+		},
+		"disable": func(ctx context.Context, asked request) (any, error) {
+			return nil, client.Sys().DisableAuthWithContext(ctx, asked.Mount)
+		},
+		"mounts": func(ctx context.Context, _ request) (any, error) {
+			return client.Sys().ListAuthWithContext(ctx)
+		},
+		"health": func(ctx context.Context, _ request) (any, error) {
+			return client.Sys().HealthWithContext(ctx)
+		},
+		"seal-status": func(ctx context.Context, _ request) (any, error) {
+			return client.Sys().SealStatusWithContext(ctx)
+		},
+		"leader": func(ctx context.Context, _ request) (any, error) {
+			return client.Sys().LeaderWithContext(ctx)
+		},
+	}, nil
+}
