@@ -57,6 +57,14 @@ export type RefreshOutcome =
   | { readonly outcome: 'refreshed' | 'unknown' | 'no_endpoint' }
   | { readonly outcome: 'failed'; readonly code: string }
 
+/** The bundle that a policy names a trust domain with. */
+interface Brought {
+  /** Of its text, in hexadecimal. */
+  readonly sha256: string
+  /** null where it was taken or refused before. */
+  readonly bundle: ForeignBundle | ForeignBundleError | null
+}
+
 /** How often a bundle is fetched that has no hint (BU-3). */
 const DEFAULT_REFRESH_SECONDS = 300
 /** SPIRE's floor, too. */
@@ -125,10 +133,16 @@ export class FederationState extends DurableObject<Env> {
   /** Takes a policy for the one that counts, unless there is a newer one. */
   async tell(stamp: Stamp, naming: Naming, named: readonly NamedPeer[]): Promise<void> {
     if (compareStamp(this.ctx.storage.sql, stamp)) return
-    const brought = new Map<string, ForeignBundle | ForeignBundleError>()
-    for (const { trustDomain, bootstrap } of named)
-      if (bootstrap !== null && this.#store.peer(trustDomain)?.bootstrap !== bootstrap)
-        brought.set(trustDomain, await judged(bootstrap))
+    const brought = new Map<string, Brought>()
+    for (const { trustDomain, bootstrap } of named) {
+      if (bootstrap === null) continue
+      const sha256 = await digest(bootstrap)
+      const bundle = this.#store.hasSeen(trustDomain, sha256) ? null : await judged(bootstrap)
+      brought.set(trustDomain, { sha256, bundle })
+    }
+    // Who has been forgotten in between begins anew.
+    if (brought.entries().some(([name, { sha256, bundle }]) => !bundle && !this.#store.hasSeen(name, sha256)))
+      return this.tell(stamp, naming, named)
     // By now another may have been told.
     if (!this.#counts(naming)) return
     const now = this.now()
@@ -241,9 +255,9 @@ export class FederationState extends DurableObject<Env> {
   /**
    * Takes in a trust domain as it is named now.
    *
-   * @param brought the bundle that it is named with, where that is another than before
+   * @param brought the bundle that it is named with, if it is
    */
-  #admit({ trustDomain, url, bootstrap }: NamedPeer, brought: ForeignBundle | ForeignBundleError | undefined): void {
+  #admit({ trustDomain, url }: NamedPeer, brought: Brought | undefined): void {
     const now = this.now()
     const before = this.#store.peer(trustDomain)
     if (!before) this.#store.add(trustDomain, now)
@@ -253,13 +267,16 @@ export class FederationState extends DurableObject<Env> {
     if (moved) this.#fetching.delete(trustDomain)
     // Sequences are of one server: another's may begin anew.
     const kept = moved && before.bundle?.sequence ? { ...before.bundle, sequence: null } : undefined
-    this.#store.update(trustDomain, { url, bootstrap, ...(moved && { nextAt: now }) }, kept)
+    this.#store.update(trustDomain, { url, ...(moved && { nextAt: now }) }, kept)
     const peer = this.#store.peer(trustDomain)
-    if (!brought || !peer) return
-    if (brought instanceof ForeignBundleError) {
-      this.#store.update(trustDomain, { failure: brought.code })
-      this.log({ event: 'federation_bundle_refused', trust_domain: trustDomain, reason: brought.code })
-    } else this.#keep(peer, brought)
+    if (!brought?.bundle || !peer || this.#store.hasSeen(trustDomain, brought.sha256)) return
+    const { bundle } = brought
+    // In a rollout, isolates that have an older manifest would bring back what it has been replaced for.
+    this.#store.see(trustDomain, brought.sha256)
+    if (bundle instanceof ForeignBundleError) {
+      this.#store.update(trustDomain, { failure: bundle.code })
+      this.log({ event: 'federation_bundle_refused', trust_domain: trustDomain, reason: bundle.code })
+    } else this.#keep(peer, bundle)
   }
 
   /** @returns why there is no new bundle, or null. Never rejects. Who asks while one is under way gets the same. */
@@ -358,6 +375,10 @@ async function judged(text: string): Promise<ForeignBundle | ForeignBundleError>
     if (error instanceof ForeignBundleError) return error
     throw error
   }
+}
+
+async function digest(text: string): Promise<string> {
+  return new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text))).toHex()
 }
 
 function isFetched({ url, unnamedAt }: Peer): boolean {

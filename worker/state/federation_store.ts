@@ -29,8 +29,6 @@ export interface KeyChange {
 export interface Peer {
   readonly trustDomain: string
   readonly url: string | null
-  /** The one that is in the policy, by which a changed one is noticed. */
-  readonly bootstrap: string | null
   readonly bundle: ForeignBundle | null
   readonly fetchedAt: number | null
   readonly succeededAt: number | null
@@ -49,7 +47,6 @@ export type PeerUpdate = Partial<Omit<Peer, 'trustDomain' | 'bundle' | 'unnamedA
 interface Row extends Record<string, SqlStorageValue> {
   trust_domain: string
   url: string | null
-  bootstrap: string | null
   bundle: string | null
   fetched_at: number | null
   succeeded_at: number | null
@@ -62,7 +59,6 @@ interface Row extends Record<string, SqlStorageValue> {
 
 const COLUMNS: Readonly<Record<keyof PeerUpdate, string>> = {
   url: 'url',
-  bootstrap: 'bootstrap',
   fetchedAt: 'fetched_at',
   succeededAt: 'succeeded_at',
   failure: 'failure',
@@ -90,7 +86,6 @@ export class FederationStore {
       create table if not exists peers (
         trust_domain text primary key,
         url          text,
-        bootstrap    text,
         bundle       text,
         fetched_at   integer,
         succeeded_at integer,
@@ -99,6 +94,11 @@ export class FederationStore {
         changed_at   integer,
         change       text not null default '{"added":[],"removed":[]}',
         unnamed_at   integer
+      );
+      create table if not exists bootstraps (
+        trust_domain text not null,
+        sha256       text not null,
+        primary key (trust_domain, sha256)
       );`)
   }
 
@@ -145,6 +145,16 @@ export class FederationStore {
     })
   }
 
+  /** Whether a policy's bundle, by its SHA-256 in hexadecimal, has been taken or refused before. */
+  hasSeen(trustDomain: string, sha256: string): boolean {
+    const seen = this.#sql.exec('select 1 from bootstraps where trust_domain = ? and sha256 = ?', trustDomain, sha256)
+    return seen.toArray().length > 0
+  }
+
+  see(trustDomain: string, sha256: string): void {
+    this.#sql.exec('insert into bootstraps values (?, ?)', trustDomain, sha256)
+  }
+
   /** Whether there is one that is named, and of which nobody has heard yet. */
   get pending(): boolean {
     const pending = 'unnamed_at is null and url is not null and bundle is null and fetched_at is null'
@@ -185,7 +195,9 @@ export class FederationStore {
 
   remove(trustDomains: readonly string[]): void {
     this.#storage.transactionSync(() => {
-      for (const trustDomain of trustDomains) this.#sql.exec('delete from peers where trust_domain = ?', trustDomain)
+      for (const trustDomain of trustDomains)
+        for (const table of ['peers', 'bootstraps'])
+          this.#sql.exec(`delete from ${table} where trust_domain = ?`, trustDomain)
       if (trustDomains.length > 0) this.#next()
     })
   }
@@ -199,7 +211,6 @@ function readPeer(row: Row): Peer {
   return {
     trustDomain: row.trust_domain,
     url: row.url,
-    bootstrap: row.bootstrap,
     bundle: row.bundle === null ? null : readBundle(row.bundle),
     fetchedAt: row.fetched_at,
     succeededAt: row.succeeded_at,
