@@ -82,6 +82,11 @@ const UNNAMED_SECONDS = 600
 const SILENCE_SECONDS = 86_400
 /** The mark of a policy of which only the version is known: whoever has it is to tell. */
 const UNTOLD = ''
+/**
+ * How late a bundle may be fetched before what is known is believed no more: after a silence, or a lost alarm. Longer than it
+ * takes where all of a hundred hang.
+ */
+const OVERDUE_SECONDS = 300
 /** A platform gives as many connections at a time, and has the others wait. */
 const CONCURRENT_FETCHES = 5
 
@@ -110,6 +115,8 @@ export class FederationState extends DurableObject<Env> {
     const current = this.#store.naming()
     const same = current?.mark === naming.mark && current.version === naming.version
     if (same && this.now() - current.namedAt >= SPOKEN_SECONDS) this.#store.named(naming, this.now())
+    // What may have been taken back while nobody looked is not to be believed until somebody has.
+    for (const trustDomain of this.#store.overdue(this.now() - OVERDUE_SECONDS)) this.#store.setStale(trustDomain, true)
     const { version } = this.#store
     // An alarm that failed too often is never tried again.
     await this.#wake()
@@ -124,8 +131,8 @@ export class FederationState extends DurableObject<Env> {
           ? null
           : this.#store
               .peers()
-              .flatMap(({ trustDomain, bundle, unnamedAt }) =>
-                bundle && unnamedAt === null ? [[trustDomain, bundle]] : [],
+              .flatMap(({ trustDomain, bundle, unnamedAt, stale }) =>
+                bundle && unnamedAt === null && !stale ? [[trustDomain, bundle]] : [],
               ),
     }
   }
@@ -268,6 +275,8 @@ export class FederationState extends DurableObject<Env> {
     // Sequences are of one server: another's may begin anew.
     const kept = moved && before.bundle?.sequence ? { ...before.bundle, sequence: null } : undefined
     this.#store.update(trustDomain, { url, ...(moved && { nextAt: now }) }, kept)
+    // Nobody could be asked.
+    if (url === null && before?.stale) this.#store.setStale(trustDomain, false)
     const peer = this.#store.peer(trustDomain)
     if (!brought?.bundle || !peer || this.#store.hasSeen(trustDomain, brought.sha256)) return
     const { bundle } = brought
@@ -318,6 +327,7 @@ export class FederationState extends DurableObject<Env> {
       nextAt: fetchedAt + refreshSeconds(next),
     })
     if (failure === null && bundle) this.#keep(peer, bundle, fetchedAt)
+    else if (peer.stale) this.#store.setStale(trustDomain, false)
     this.log({
       ...{ event: 'federation_bundle_fetched', trust_domain: trustDomain, failure },
       ...(bundle && { sequence: bundle.sequence }),
@@ -326,7 +336,8 @@ export class FederationState extends DurableObject<Env> {
   }
 
   /** @param succeededAt when it was asked for, where that was its endpoint */
-  #keep({ trustDomain, bundle: kept }: Peer, bundle: ForeignBundle, succeededAt?: number): void {
+  #keep({ trustDomain, bundle: kept, stale }: Peer, bundle: ForeignBundle, succeededAt?: number): void {
+    if (stale) this.#store.setStale(trustDomain, false)
     const change = compareKeys(kept ? keysOf(kept) : new Map(), keysOf(bundle))
     const changed = kept === null || change.added.length + change.removed.length > 0
     this.#store.update(

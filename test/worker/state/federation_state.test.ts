@@ -54,6 +54,8 @@ afterEach(() => {
 })
 
 const bundle = (sequence?: number, ...keys: TestAuthority[]) => spireBundle(keys.map(jwtEntry), sequence)
+/** One that is fetched seldom, for tests of days. */
+const hourly = (sequence: number, ...keys: TestAuthority[]) => spireBundle(keys.map(jwtEntry), sequence, 3600)
 
 /** For whatever is under way. A signal is its object's own, and ends there. */
 async function timeIsUp(): Promise<void> {
@@ -558,10 +560,42 @@ describe('who is named no more', () => {
     expect(world.wakeAt).toBeNull()
     expect((await world.read(FIRST)).unnamed).toBe(true)
     await world.name(FIRST, withdrawn, given)
-    expect(await kids()).toEqual(['one'])
     expect(await kids('given.example')).toEqual(['two'])
+    network.serve(URL, text('', 'text/plain', 500))
     await world.wake()
     expect(network.requests).toHaveLength(before + 1)
+    expect(await kids()).toEqual(['one'])
+  })
+
+  test('after a day of silence nobody is believed by what may have been taken back since', async () => {
+    await fetched(hourly(7, one))
+    const { version } = await world.read(FIRST)
+    await world.pass(2 * 86_400)
+    network.serve(URL, text(hourly(8, two)))
+    await world.name(FIRST, PEER)
+    expect(await world.read(FIRST, version)).toMatchObject({ pending: true, bundles: [] })
+    await world.wake()
+    expect(await world.read(FIRST)).toMatchObject({ pending: false })
+    expect(await kids()).toEqual(['two'])
+  })
+
+  test('but is again when its endpoint was asked, whatever that said', async () => {
+    await fetched(hourly(7, one))
+    await world.pass(2 * 86_400)
+    await world.name(FIRST, PEER)
+    const { version } = await world.read(FIRST)
+    network.serve(URL, text('', 'text/plain', 500))
+    await world.wake()
+    expect((await world.read(FIRST, version)).bundles).toHaveLength(1)
+  })
+
+  test('and by what an administrator brings at once', async () => {
+    await fetched(hourly(7, one))
+    await world.pass(2 * 86_400)
+    await world.name(FIRST, PEER)
+    expect(await kids()).toBeNull()
+    await world.stub.set(STAMP, 'peer.example', bundle(1, two))
+    expect(await kids()).toEqual(['two'])
   })
 })
 
