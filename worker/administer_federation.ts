@@ -34,10 +34,18 @@ export async function reportFederation(deps: AdministerFederationDeps): Promise<
   if (federation.size === 0) return []
   const statuses = await asking<PeerStatus[] | null>(deps.federationState().report(deps.config.keys.stamp))
   if (!statuses) throw unavailable('the storage belongs to another worker')
-  return statuses.flatMap((status) => {
-    const peer = federation.get(status.trustDomain)
-    return peer ? [{ ...nameOf(peer), ...status }] : []
-  })
+  const known = new Map(statuses.map((status) => [status.trustDomain, status]))
+  return [...federation.values()]
+    .map((peer) => ({ ...nameOf(peer), ...(known.get(peer.trustDomain) ?? unheardOf(peer.trustDomain)) }))
+    .sort((one, other) => (one.trustDomain < other.trustDomain ? -1 : 1))
+}
+
+/** In a rollout the state may go by another policy for a while. */
+function unheardOf(trustDomain: string): PeerStatus {
+  return {
+    ...{ trustDomain, fetchedAt: null, succeededAt: null, failure: null, nextAt: null, keys: null, sequence: null },
+    ...{ refreshHintSeconds: null, changedAt: null, change: { added: [], removed: [] }, breaksAt: null },
+  }
 }
 
 /**

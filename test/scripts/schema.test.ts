@@ -8,7 +8,7 @@ test('the published JSON Schema is what the worker reads its manifest by', () =>
 
 test('unknown fields are errors in it, at every level that has a fixed form', () => {
   const { oneOf } = JSON.parse(renderSchema())
-  expect(oneOf).toHaveLength(7)
+  expect(oneOf).toHaveLength(10)
   for (const kind of oneOf) {
     expect(kind.additionalProperties).toBe(false)
     for (const spec of kind.properties.spec.anyOf ?? [kind.properties.spec])

@@ -136,7 +136,8 @@ describe('a worker that is configured', () => {
       parseConfig({ ...bindings, ...VARIABLES, TRUST_DOMAIN: 'other.example' }, '', 'development'),
     )
     expect((await get(other, '/keys')).status).toBe(503)
-    expect(events()).toMatchObject([
+    // What the test before has told the federation state in the background may have lost its storage since, and says so.
+    expect(events().filter(({ event }) => event === 'request_failed')).toMatchObject([
       { event: 'request_failed', reason: 'keys_unavailable', detail: expect.stringContaining('another trustDomain') },
     ])
   })

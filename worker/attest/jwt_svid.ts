@@ -10,6 +10,7 @@ import type { UnverifiedJws, VerificationKey } from '../../keys/jws.ts'
 import { importJwk } from '../../keys/key_set.ts'
 import { authorityAlgorithms, type ForeignBundle } from '../federation/foreign_bundle.ts'
 import { JwtError } from '../jwt.ts'
+import type { FederatedTrustDomain } from '../policy/federated_trust_domain.ts'
 import { Refusal } from '../refusal.ts'
 import { SpiffeId, SpiffeIdError } from '../spiffe/id.ts'
 import { verifyJwtSvid } from '../spiffe/jwt_svid.ts'
@@ -22,7 +23,7 @@ export interface JwtSvidAttestorDeps {
   /** Those whose tokens are never a JWT-SVID of somebody else: our own, and the issuers of records. */
   readonly otherIssuers: ReadonlySet<string>
   /** Those that the policy names, by their names. */
-  readonly trustDomains: ReadonlyMap<string, unknown>
+  readonly trustDomains: ReadonlyMap<string, Pick<FederatedTrustDomain, 'maxTokenLifetimeSeconds'>>
   /**
    * @returns what is known of them, by their names
    * @throws Refusal `federation_unavailable`
@@ -57,7 +58,8 @@ export class JwtSvidAttestor {
     if (iss !== undefined && (typeof iss !== 'string' || otherIssuers.has(iss))) throw new JwtError('issuer')
     const { trustDomain, path } = parseSubject(sub)
     // Our own is named by no policy.
-    if (!trustDomains.has(trustDomain.name)) throw new JwtError('trust_domain')
+    const record = trustDomains.get(trustDomain.name)
+    if (!record) throw new JwtError('trust_domain')
     if (path === '') throw new JwtError('subject')
     const bundle = (await bundles()).get(trustDomain.name)
     // It says nothing of the token, which may be good. A bundle without keys does.
@@ -66,7 +68,10 @@ export class JwtSvidAttestor {
     const keys = await verificationKeys(unverified, bundle)
     const verified = await verifyJwtSvid(token, { trustDomain, issuer: null, audience: issuer, keys }, now)
     if (verified.audience.length > 1) throw new JwtError('audience')
-    const { spiffeId, expiresAt } = verified
+    const { spiffeId, expiresAt, issuedAt } = verified
+    // JWT-SVID §3.3 asks for no iat. What is left of a token is less than it was made to live.
+    if (expiresAt - (issuedAt ?? now) > record.maxTokenLifetimeSeconds)
+      throw new Refusal('token_lifetime', `made to live more than ${record.maxTokenLifetimeSeconds} s`)
     return attested({ kind: 'federated', door, trustDomain: trustDomain.name, spiffeId, expiresAt })
   }
 }

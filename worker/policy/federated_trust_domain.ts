@@ -17,6 +17,9 @@ export const MAX_FEDERATED_TRUST_DOMAINS = 100
 /** Those of all must fit into one call to the state, which holds 32 MiB. */
 const MAX_BUNDLE_CHARACTERS = 256 * 1024
 
+/** Of a JWT-SVID unless the record says otherwise: twelve times what SPIRE makes by default, and the longest that ours live. */
+const DEFAULT_MAX_TOKEN_LIFETIME_SECONDS = 3600
+
 /** The bare name, without scheme. */
 export const TrustDomainName = z.string().check(z.refine(isTrustDomainName, 'not the name of a trust domain'))
 
@@ -32,6 +35,10 @@ export const FederatedTrustDomainManifest = z.strictObject({
       z.strictObject({ type: z.enum(['https_web', 'https_spiffe']), endpointSPIFFEID: z.optional(z.string()) }),
     ),
     trustDomainBundle: z.optional(z.string().check(z.maxLength(MAX_BUNDLE_CHARACTERS))),
+    maxTokenLifetimeSeconds: z._default(
+      z.int().check(z.minimum(60), z.maximum(86_400)),
+      DEFAULT_MAX_TOKEN_LIFETIME_SECONDS,
+    ),
   }),
 })
 
@@ -43,6 +50,8 @@ export interface FederatedTrustDomain {
   readonly bundleEndpointUrl: string | null
   /** What to begin with, as JSON; null for nothing. */
   readonly bootstrapBundle: string | null
+  /** `exp - iat` that its JWT-SVIDs may have, or what is left of one that does not say when it was made. */
+  readonly maxTokenLifetimeSeconds: number
 }
 
 export function compileFederatedTrustDomain({
@@ -54,6 +63,7 @@ export function compileFederatedTrustDomain({
     trustDomain: spec.trustDomain,
     bundleEndpointUrl: spec.bundleEndpointURL ?? null,
     bootstrapBundle: spec.trustDomainBundle ?? null,
+    maxTokenLifetimeSeconds: spec.maxTokenLifetimeSeconds,
   }
 }
 

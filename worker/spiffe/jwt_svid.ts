@@ -36,7 +36,8 @@ export interface JwtSvidExpectation {
 /**
  * @param token JWS Compact Serialization
  * @param now seconds since the epoch
- * @returns what the token says, and may be believed in
+ * @returns what the token says, and may be believed in; times are seconds since the epoch, and `issuedAt` is null where it does
+ *   not say
  * @throws JwtError
  * @see [JWT-SVID §4](https://github.com/spiffe/spiffe/blob/main/standards/JWT-SVID.md#4-token-signing-and-validation)
  */
@@ -44,7 +45,7 @@ export async function verifyJwtSvid(
   token: string,
   expected: JwtSvidExpectation,
   now: number,
-): Promise<{ spiffeId: SpiffeId; audience: readonly string[]; expiresAt: number }> {
+): Promise<{ spiffeId: SpiffeId; audience: readonly string[]; expiresAt: number; issuedAt: number | null }> {
   const jws = parseJwt(token)
   const { iss, sub, aud } = jws.payload
   const spiffeId = parseSubject(sub)
@@ -53,10 +54,10 @@ export async function verifyJwtSvid(
   if (!key) throw new JwtError('key')
   if (!(await verifyCompact(jws, key))) throw new JwtError('signature')
   if (expected.issuer !== null && iss !== expected.issuer) throw new JwtError('issuer')
-  const { expiresAt } = checkTimes(jws.payload, now)
+  const { expiresAt, issuedAt } = checkTimes(jws.payload, now)
   const audience = parseAudience(aud)
   if (!audience.includes(expected.audience)) throw new JwtError('audience')
-  return { spiffeId, audience, expiresAt }
+  return { spiffeId, audience, expiresAt, issuedAt }
 }
 
 function parseSubject(sub: unknown): SpiffeId {

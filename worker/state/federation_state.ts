@@ -57,6 +57,14 @@ export type RefreshOutcome =
   | { readonly outcome: 'refreshed' | 'unknown' | 'no_endpoint' }
   | { readonly outcome: 'failed'; readonly code: string }
 
+/** The bundle that a policy names a trust domain with. */
+interface Brought {
+  /** Of its text, in hexadecimal. */
+  readonly sha256: string
+  /** null where it was taken or refused before. */
+  readonly bundle: ForeignBundle | ForeignBundleError | null
+}
+
 /** How often a bundle is fetched that has no hint (BU-3). */
 const DEFAULT_REFRESH_SECONDS = 300
 /** SPIRE's floor, too. */
@@ -74,6 +82,11 @@ const UNNAMED_SECONDS = 600
 const SILENCE_SECONDS = 86_400
 /** The mark of a policy of which only the version is known: whoever has it is to tell. */
 const UNTOLD = ''
+/**
+ * How late a bundle may be fetched before what is known is believed no more: after a silence, or a lost alarm. Longer than it
+ * takes where all of a hundred hang.
+ */
+const OVERDUE_SECONDS = 300
 /** A platform gives as many connections at a time, and has the others wait. */
 const CONCURRENT_FETCHES = 5
 
@@ -102,6 +115,8 @@ export class FederationState extends DurableObject<Env> {
     const current = this.#store.naming()
     const same = current?.mark === naming.mark && current.version === naming.version
     if (same && this.now() - current.namedAt >= SPOKEN_SECONDS) this.#store.named(naming, this.now())
+    // What may have been taken back while nobody looked is not to be believed until somebody has.
+    for (const trustDomain of this.#store.overdue(this.now() - OVERDUE_SECONDS)) this.#store.setStale(trustDomain, true)
     const { version } = this.#store
     // An alarm that failed too often is never tried again.
     await this.#wake()
@@ -116,8 +131,8 @@ export class FederationState extends DurableObject<Env> {
           ? null
           : this.#store
               .peers()
-              .flatMap(({ trustDomain, bundle, unnamedAt }) =>
-                bundle && unnamedAt === null ? [[trustDomain, bundle]] : [],
+              .flatMap(({ trustDomain, bundle, unnamedAt, stale }) =>
+                bundle && unnamedAt === null && !stale ? [[trustDomain, bundle]] : [],
               ),
     }
   }
@@ -125,10 +140,16 @@ export class FederationState extends DurableObject<Env> {
   /** Takes a policy for the one that counts, unless there is a newer one. */
   async tell(stamp: Stamp, naming: Naming, named: readonly NamedPeer[]): Promise<void> {
     if (compareStamp(this.ctx.storage.sql, stamp)) return
-    const brought = new Map<string, ForeignBundle | ForeignBundleError>()
-    for (const { trustDomain, bootstrap } of named)
-      if (bootstrap !== null && this.#store.peer(trustDomain)?.bootstrap !== bootstrap)
-        brought.set(trustDomain, await judged(bootstrap))
+    const brought = new Map<string, Brought>()
+    for (const { trustDomain, bootstrap } of named) {
+      if (bootstrap === null) continue
+      const sha256 = await digest(bootstrap)
+      const bundle = this.#store.hasSeen(trustDomain, sha256) ? null : await judged(bootstrap)
+      brought.set(trustDomain, { sha256, bundle })
+    }
+    // Who has been forgotten in between begins anew.
+    if (brought.entries().some(([name, { sha256, bundle }]) => !bundle && !this.#store.hasSeen(name, sha256)))
+      return this.tell(stamp, naming, named)
     // By now another may have been told.
     if (!this.#counts(naming)) return
     const now = this.now()
@@ -241,9 +262,9 @@ export class FederationState extends DurableObject<Env> {
   /**
    * Takes in a trust domain as it is named now.
    *
-   * @param brought the bundle that it is named with, where that is another than before
+   * @param brought the bundle that it is named with, if it is
    */
-  #admit({ trustDomain, url, bootstrap }: NamedPeer, brought: ForeignBundle | ForeignBundleError | undefined): void {
+  #admit({ trustDomain, url }: NamedPeer, brought: Brought | undefined): void {
     const now = this.now()
     const before = this.#store.peer(trustDomain)
     if (!before) this.#store.add(trustDomain, now)
@@ -253,13 +274,18 @@ export class FederationState extends DurableObject<Env> {
     if (moved) this.#fetching.delete(trustDomain)
     // Sequences are of one server: another's may begin anew.
     const kept = moved && before.bundle?.sequence ? { ...before.bundle, sequence: null } : undefined
-    this.#store.update(trustDomain, { url, bootstrap, ...(moved && { nextAt: now }) }, kept)
+    this.#store.update(trustDomain, { url, ...(moved && { nextAt: now }) }, kept)
+    // Nobody could be asked.
+    if (url === null && before?.stale) this.#store.setStale(trustDomain, false)
     const peer = this.#store.peer(trustDomain)
-    if (!brought || !peer) return
-    if (brought instanceof ForeignBundleError) {
-      this.#store.update(trustDomain, { failure: brought.code })
-      this.log({ event: 'federation_bundle_refused', trust_domain: trustDomain, reason: brought.code })
-    } else this.#keep(peer, brought)
+    if (!brought?.bundle || !peer || this.#store.hasSeen(trustDomain, brought.sha256)) return
+    const { bundle } = brought
+    // In a rollout, isolates that have an older manifest would bring back what it has been replaced for.
+    this.#store.see(trustDomain, brought.sha256)
+    if (bundle instanceof ForeignBundleError) {
+      this.#store.update(trustDomain, { failure: bundle.code })
+      this.log({ event: 'federation_bundle_refused', trust_domain: trustDomain, reason: bundle.code })
+    } else this.#keep(peer, bundle)
   }
 
   /** @returns why there is no new bundle, or null. Never rejects. Who asks while one is under way gets the same. */
@@ -301,6 +327,7 @@ export class FederationState extends DurableObject<Env> {
       nextAt: fetchedAt + refreshSeconds(next),
     })
     if (failure === null && bundle) this.#keep(peer, bundle, fetchedAt)
+    else if (peer.stale) this.#store.setStale(trustDomain, false)
     this.log({
       ...{ event: 'federation_bundle_fetched', trust_domain: trustDomain, failure },
       ...(bundle && { sequence: bundle.sequence }),
@@ -309,7 +336,8 @@ export class FederationState extends DurableObject<Env> {
   }
 
   /** @param succeededAt when it was asked for, where that was its endpoint */
-  #keep({ trustDomain, bundle: kept }: Peer, bundle: ForeignBundle, succeededAt?: number): void {
+  #keep({ trustDomain, bundle: kept, stale }: Peer, bundle: ForeignBundle, succeededAt?: number): void {
+    if (stale) this.#store.setStale(trustDomain, false)
     const change = compareKeys(kept ? keysOf(kept) : new Map(), keysOf(bundle))
     const changed = kept === null || change.added.length + change.removed.length > 0
     this.#store.update(
@@ -358,6 +386,10 @@ async function judged(text: string): Promise<ForeignBundle | ForeignBundleError>
     if (error instanceof ForeignBundleError) return error
     throw error
   }
+}
+
+async function digest(text: string): Promise<string> {
+  return new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text))).toHex()
 }
 
 function isFetched({ url, unnamedAt }: Peer): boolean {

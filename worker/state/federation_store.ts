@@ -29,8 +29,6 @@ export interface KeyChange {
 export interface Peer {
   readonly trustDomain: string
   readonly url: string | null
-  /** The one that is in the policy, by which a changed one is noticed. */
-  readonly bootstrap: string | null
   readonly bundle: ForeignBundle | null
   readonly fetchedAt: number | null
   readonly succeededAt: number | null
@@ -41,15 +39,16 @@ export interface Peer {
   readonly change: KeyChange
   /** Since when no policy names it; null while one does. */
   readonly unnamedAt: number | null
+  /** Whether its bundle is older than it should be, and so believed by nobody before its endpoint has been asked. */
+  readonly stale: boolean
 }
 
 /** What an attempt to learn of a bundle changes. */
-export type PeerUpdate = Partial<Omit<Peer, 'trustDomain' | 'bundle' | 'unnamedAt'>>
+export type PeerUpdate = Partial<Omit<Peer, 'trustDomain' | 'bundle' | 'unnamedAt' | 'stale'>>
 
 interface Row extends Record<string, SqlStorageValue> {
   trust_domain: string
   url: string | null
-  bootstrap: string | null
   bundle: string | null
   fetched_at: number | null
   succeeded_at: number | null
@@ -58,11 +57,14 @@ interface Row extends Record<string, SqlStorageValue> {
   changed_at: number | null
   change: string
   unnamed_at: number | null
+  stale: number
 }
+
+const IS_FETCHED = 'unnamed_at is null and url is not null'
+const PEERS = 'select *, trust_domain in (select trust_domain from stale) as stale from peers'
 
 const COLUMNS: Readonly<Record<keyof PeerUpdate, string>> = {
   url: 'url',
-  bootstrap: 'bootstrap',
   fetchedAt: 'fetched_at',
   succeededAt: 'succeeded_at',
   failure: 'failure',
@@ -90,7 +92,6 @@ export class FederationStore {
       create table if not exists peers (
         trust_domain text primary key,
         url          text,
-        bootstrap    text,
         bundle       text,
         fetched_at   integer,
         succeeded_at integer,
@@ -99,6 +100,12 @@ export class FederationStore {
         changed_at   integer,
         change       text not null default '{"added":[],"removed":[]}',
         unnamed_at   integer
+      );
+      create table if not exists stale (trust_domain text primary key);
+      create table if not exists bootstraps (
+        trust_domain text not null,
+        sha256       text not null,
+        primary key (trust_domain, sha256)
       );`)
   }
 
@@ -126,11 +133,11 @@ export class FederationStore {
   }
 
   peers(): Peer[] {
-    return this.#sql.exec<Row>('select * from peers order by trust_domain').toArray().map(readPeer)
+    return this.#sql.exec<Row>(`${PEERS} order by trust_domain`).toArray().map(readPeer)
   }
 
   peer(trustDomain: string): Peer | null {
-    const [row] = this.#sql.exec<Row>('select * from peers where trust_domain = ?', trustDomain).toArray()
+    const [row] = this.#sql.exec<Row>(`${PEERS} where trust_domain = ?`, trustDomain).toArray()
     return row ? readPeer(row) : null
   }
 
@@ -145,10 +152,36 @@ export class FederationStore {
     })
   }
 
-  /** Whether there is one that is named, and of which nobody has heard yet. */
+  /** Whether a policy's bundle, by its SHA-256 in hexadecimal, has been taken or refused before. */
+  hasSeen(trustDomain: string, sha256: string): boolean {
+    const seen = this.#sql.exec('select 1 from bootstraps where trust_domain = ? and sha256 = ?', trustDomain, sha256)
+    return seen.toArray().length > 0
+  }
+
+  see(trustDomain: string, sha256: string): void {
+    this.#sql.exec('insert into bootstraps values (?, ?)', trustDomain, sha256)
+  }
+
+  /** @returns whose bundles should have been fetched before a time and are believed all the same */
+  overdue(before: number): string[] {
+    const believed = `${IS_FETCHED} and bundle is not null and trust_domain not in (select trust_domain from stale)`
+    return this.#sql
+      .exec<{ trust_domain: string }>(`select trust_domain from peers where ${believed} and next_at < ?`, before)
+      .toArray()
+      .map(({ trust_domain }) => trust_domain)
+  }
+
+  setStale(trustDomain: string, stale: boolean): void {
+    this.#storage.transactionSync(() => {
+      this.#sql.exec(stale ? 'insert into stale values (?)' : 'delete from stale where trust_domain = ?', trustDomain)
+      this.#next()
+    })
+  }
+
+  /** Whether there is one that is named, and of which nobody has heard yet, or not for long. */
   get pending(): boolean {
-    const pending = 'unnamed_at is null and url is not null and bundle is null and fetched_at is null'
-    return this.#sql.exec(`select 1 from peers where ${pending} limit 1`).toArray().length > 0
+    const unheard = 'bundle is null and fetched_at is null or trust_domain in (select trust_domain from stale)'
+    return this.#sql.exec(`select 1 from peers where ${IS_FETCHED} and (${unheard}) limit 1`).toArray().length > 0
   }
 
   /**
@@ -185,7 +218,9 @@ export class FederationStore {
 
   remove(trustDomains: readonly string[]): void {
     this.#storage.transactionSync(() => {
-      for (const trustDomain of trustDomains) this.#sql.exec('delete from peers where trust_domain = ?', trustDomain)
+      for (const trustDomain of trustDomains)
+        for (const table of ['peers', 'stale', 'bootstraps'])
+          this.#sql.exec(`delete from ${table} where trust_domain = ?`, trustDomain)
       if (trustDomains.length > 0) this.#next()
     })
   }
@@ -199,7 +234,6 @@ function readPeer(row: Row): Peer {
   return {
     trustDomain: row.trust_domain,
     url: row.url,
-    bootstrap: row.bootstrap,
     bundle: row.bundle === null ? null : readBundle(row.bundle),
     fetchedAt: row.fetched_at,
     succeededAt: row.succeeded_at,
@@ -208,6 +242,7 @@ function readPeer(row: Row): Peer {
     changedAt: row.changed_at,
     change: JSON.parse(row.change),
     unnamedAt: row.unnamed_at,
+    stale: row.stale === 1,
   }
 }
 

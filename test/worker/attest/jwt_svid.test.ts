@@ -19,11 +19,11 @@ const PEER = 'https://peer.example/bundle'
 const OTHER = 'https://other.example/bundle'
 const SUB = 'spiffe://peer.example/ns/shop/sa/web'
 
-const peer = (trustDomain = 'peer.example', url = PEER) => ({
+const peer = (trustDomain = 'peer.example', url = PEER, more: object = {}) => ({
   apiVersion: 'spiffe-edge.io/v1alpha1',
   kind: 'FederatedTrustDomain',
   metadata: { name: trustDomain },
-  spec: { trustDomain, bundleEndpointURL: url, bundleEndpointProfile: { type: 'https_web' } },
+  spec: { trustDomain, bundleEndpointURL: url, bundleEndpointProfile: { type: 'https_web' }, ...more },
 })
 
 const web = (spec: object = {}, name = 'web') =>
@@ -99,6 +99,16 @@ describe('T-6: a JWT-SVID of a trust domain that is believed', () => {
     })
   })
 
+  test.each<[number | undefined, number, object]>([
+    [3600, NOW - 60, { exp: NOW + 3540 }],
+    [undefined, NOW - 60, { exp: NOW + 3540 }],
+    [3600, NOW, { iat: undefined, exp: NOW + 3600 }],
+    [86_400, NOW - 86_000, { exp: NOW + 400 }],
+  ])('may live %s s, which is an hour where nobody says', async (maxTokenLifetimeSeconds, iat, claims) => {
+    const issuer = await federated(peer('peer.example', PEER, { maxTokenLifetimeSeconds }), web())
+    expect(await exchange(issuer, await svid({ iat, ...claims }))).toBe('spiffe://example.org/peer/web')
+  })
+
   test('T-26: gets nothing where what it would be here is banned', async () => {
     const ban = {
       apiVersion: 'spiffe-edge.io/v1alpha1',
@@ -172,6 +182,8 @@ describe('T-6: refused is one', () => {
     ['without an end', { exp: undefined }, {}, 'token_claims'],
     ['that is not valid yet', { nbf: NOW + 31 }, {}, 'token_not_yet_valid'],
     ['from the future', { iat: NOW + 31 }, {}, 'token_not_yet_valid'],
+    ['that was made to live more than an hour', { iat: NOW - 60, exp: NOW + 3541 }, {}, 'token_lifetime'],
+    ['that has more than an hour left', { iat: undefined, exp: NOW + 3601 }, {}, 'token_lifetime'],
     ['JS-3: without kid', {}, { kid: undefined }, 'token_header'],
     ['with a kid that nobody has', {}, { kid: 'none' }, 'token_key'],
     ['with the kid of another key of its domain', {}, { kid: 'rsa' }, 'token_key'],

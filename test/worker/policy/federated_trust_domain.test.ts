@@ -42,6 +42,7 @@ describe('a trust domain that is to be believed', () => {
       trustDomain: 'peer.example',
       bundleEndpointUrl: WEB.bundleEndpointURL,
       bootstrapBundle: '{"keys":[]}',
+      maxTokenLifetimeSeconds: 3600,
     })
   })
 })
@@ -86,6 +87,8 @@ describe('12.4: refused at apply', () => {
       'spec.trustDomainBundle: not an acceptable bundle: private key',
     ],
     ['a bundle that is no text', { trustDomainBundle: { keys: [] } }, 'spec.trustDomainBundle: '],
+    ['a lifetime of less than a minute', { maxTokenLifetimeSeconds: 59 }, 'spec.maxTokenLifetimeSeconds: '],
+    ['a lifetime of more than a day', { maxTokenLifetimeSeconds: 86_401 }, 'spec.maxTokenLifetimeSeconds: '],
     ['a field that there is not', { classNameX: 'a' }, 'spec.classNameX: unknown field'],
   ])('%s', (_, spec, problem) => {
     expect(problemsOf(peer(spec))).toEqual([expect.stringContaining(`FederatedTrustDomain peer: ${problem}`)])

@@ -62,6 +62,20 @@ test('says what is known of each trust domain that the policy names', async () =
   })
 })
 
+test('says so of each that the policy names, also where the state goes by another policy in a rollout', async () => {
+  await issuer.federation.name(
+    { version: 9, mark: 'other' },
+    { trustDomain: 'given.example', url: null, bootstrap: null },
+  )
+  const unheardOf = { keys: null, sequence: null, fetchedAt: null, succeededAt: null, nextAt: null, failure: null }
+  expect(await report()).toMatchObject({
+    trustDomains: [
+      { trustDomain: 'given.example' },
+      { name: 'peer.example', trustDomain: 'peer.example', bundleEndpointURL: PEER, ...unheardOf },
+    ],
+  })
+})
+
 test('where the policy names nobody, says so and asks nobody', async () => {
   issuer = new TestIssuer([alice.object])
   issuer.deps.federationState = () => {

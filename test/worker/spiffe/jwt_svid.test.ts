@@ -80,10 +80,10 @@ async function verdict(token: string, change: Partial<JwtSvidExpectation> = {}):
 }
 
 describe('a JWT-SVID that is good', () => {
-  test('JS-6, JS-7, JS-8: gives its SPIFFE ID, audience and end', async () => {
+  test('JS-6, JS-7, JS-8: gives its SPIFFE ID, audience and times', async () => {
     const { spiffeId, ...rest } = await verifyJwtSvid(await svid(), expected, NOW)
     expect(spiffeId.toString()).toBe('spiffe://example.org/ns/payments/sa/checkout')
-    expect(rest).toEqual({ audience: [AUDIENCE], expiresAt: NOW + 300 })
+    expect(rest).toEqual({ audience: [AUDIENCE], expiresAt: NOW + 300, issuedAt: NOW })
   })
 
   test.each(ALL_ALGORITHMS)('JS-2: may be signed with %s', async (alg) => {

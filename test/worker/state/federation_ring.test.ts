@@ -61,6 +61,7 @@ function policy(version: number, ...peers: readonly Partial<FederatedTrustDomain
       trustDomain: 'peer.example',
       bundleEndpointUrl: PEER,
       bootstrapBundle: null,
+      maxTokenLifetimeSeconds: 3600,
       ...peer,
     }
     return [record.trustDomain, record]

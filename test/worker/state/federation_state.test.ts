@@ -1,5 +1,6 @@
 import { evictDurableObject, runInDurableObject } from 'cloudflare:test'
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { FederationState } from '../../../worker/state/federation_state.ts'
 import type { NamedPeer } from '../../../worker/state/federation_store.ts'
 import { NOW } from '../../support/clock.ts'
 import {
@@ -53,6 +54,8 @@ afterEach(() => {
 })
 
 const bundle = (sequence?: number, ...keys: TestAuthority[]) => spireBundle(keys.map(jwtEntry), sequence)
+/** One that is fetched seldom, for tests of days. */
+const hourly = (sequence: number, ...keys: TestAuthority[]) => spireBundle(keys.map(jwtEntry), sequence, 3600)
 
 /** For whatever is under way. A signal is its object's own, and ends there. */
 async function timeIsUp(): Promise<void> {
@@ -307,6 +310,69 @@ describe('FE-11: what is the latest', () => {
   })
 })
 
+describe('a bundle in the policy', () => {
+  const version = (number: number) => ({ version: number, mark: String(number) })
+  const with1 = () => ({ ...PEER, bootstrap: bundle(1, one) })
+  const with2 = () => ({ ...PEER, bootstrap: bundle(2, two) })
+
+  test('is taken once, so that in a rollout no isolate with an older manifest brings back a withdrawn key', async () => {
+    await world.name(version(1), with1())
+    await world.name(version(2), with2())
+    await world.name(version(3), with1())
+    expect(await kids()).toEqual(['two'])
+    await world.name(version(4), with2())
+    expect(await kids()).toEqual(['two'])
+  })
+
+  test('is also not taken again where it was refused, or named without one in between', async () => {
+    await world.name(version(1), { ...PEER, bootstrap: '[]' })
+    await world.name(version(2), with1())
+    await world.name(version(3), { ...PEER, bootstrap: '[]' })
+    await world.name(version(4), with2())
+    await world.name(version(5), PEER)
+    await world.name(version(6), with1())
+    expect(await kids()).toEqual(['two'])
+    expect(world.events).toHaveLength(1)
+  })
+
+  test('may be brought again by an administrator, any number of times', async () => {
+    await world.name(version(1), with1())
+    await world.name(version(2), with2())
+    for (const [key, known] of [
+      [one, 'one'],
+      [two, 'two'],
+      [one, 'one'],
+    ] as const) {
+      expect(await world.stub.set(STAMP, 'peer.example', bundle(1, key))).toEqual({ outcome: 'set' })
+      expect(await kids()).toEqual([known])
+    }
+  })
+
+  test('begins anew with a relationship that was ended', async () => {
+    await world.name(version(1), with1())
+    await world.name(version(2), with2())
+    await world.stub.forget(STAMP, 3, ['peer.example'])
+    await world.name(version(4), with1())
+    expect(await kids()).toEqual(['one'])
+  })
+
+  test('begins anew also where the end is heard of in the middle of it', async () => {
+    await world.name(version(1), with1())
+    await runInDurableObject(world.stub, async (state: FederationState) => {
+      const other = { trustDomain: 'z.example', url: null, bootstrap: bundle(1, two) }
+      const digest = crypto.subtle.digest.bind(crypto.subtle)
+      vi.spyOn(crypto.subtle, 'digest')
+        .mockImplementationOnce(digest)
+        .mockImplementationOnce(async (...given) => {
+          await state.forget(STAMP, 2, ['peer.example'])
+          return digest(...given)
+        })
+      await state.tell(STAMP, version(3), [with1(), other])
+    })
+    expect(await kids()).toEqual(['one'])
+  })
+})
+
 describe('FE-8: a redirect', () => {
   test('is followed three times, and never remembered', async () => {
     network.serve(URL, redirect(307, '/2'))
@@ -494,10 +560,42 @@ describe('who is named no more', () => {
     expect(world.wakeAt).toBeNull()
     expect((await world.read(FIRST)).unnamed).toBe(true)
     await world.name(FIRST, withdrawn, given)
-    expect(await kids()).toEqual(['one'])
     expect(await kids('given.example')).toEqual(['two'])
+    network.serve(URL, text('', 'text/plain', 500))
     await world.wake()
     expect(network.requests).toHaveLength(before + 1)
+    expect(await kids()).toEqual(['one'])
+  })
+
+  test('after a day of silence nobody is believed by what may have been taken back since', async () => {
+    await fetched(hourly(7, one))
+    const { version } = await world.read(FIRST)
+    await world.pass(2 * 86_400)
+    network.serve(URL, text(hourly(8, two)))
+    await world.name(FIRST, PEER)
+    expect(await world.read(FIRST, version)).toMatchObject({ pending: true, bundles: [] })
+    await world.wake()
+    expect(await world.read(FIRST)).toMatchObject({ pending: false })
+    expect(await kids()).toEqual(['two'])
+  })
+
+  test('but is again when its endpoint was asked, whatever that said', async () => {
+    await fetched(hourly(7, one))
+    await world.pass(2 * 86_400)
+    await world.name(FIRST, PEER)
+    const { version } = await world.read(FIRST)
+    network.serve(URL, text('', 'text/plain', 500))
+    await world.wake()
+    expect((await world.read(FIRST, version)).bundles).toHaveLength(1)
+  })
+
+  test('and by what an administrator brings at once', async () => {
+    await fetched(hourly(7, one))
+    await world.pass(2 * 86_400)
+    await world.name(FIRST, PEER)
+    expect(await kids()).toBeNull()
+    await world.stub.set(STAMP, 'peer.example', bundle(1, two))
+    expect(await kids()).toEqual(['two'])
   })
 })
 
