@@ -244,7 +244,7 @@ const SAID: Partial<Readonly<Record<RefusalReason, readonly [400 | 403 | 413 | 5
 }
 
 function refuse(error: unknown, decision: Decision): Response {
-  const refusal = decision.refused(error instanceof VaultError ? new Refusal('vault_request', error.message) : error)
+  const refusal = decision.refused(error instanceof VaultError ? new Refusal('vault_request', error.detail) : error)
   const [status, text] =
     error instanceof VaultError ? [error.status, error.message] : (SAID[refusal.reason] ?? [403, 'permission denied'])
   return Response.json({ errors: [text] }, { status, headers: { ...errorHeaders(refusal), ...headersOf(decision) } })

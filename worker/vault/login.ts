@@ -46,7 +46,8 @@ export async function login(request: LoginRequest, deps: HolderDeps, decision: D
   const now = deps.now()
   const { policy, attestors } = await deps.policyRing.current()
   const role = policy.vault.roles.get(`${mount.path}/${request.role.toLowerCase()}`)
-  if (!role) throw new VaultError(400, `invalid role name ${JSON.stringify(request.role.slice(0, MAX_ECHOED))}`)
+  if (!role)
+    throw new VaultError(400, `invalid role name ${JSON.stringify(request.role.slice(0, MAX_ECHOED))}`, 'no such role')
   const { spec } = role
   const bound = spec.token_strictly_bind_ip ? [address ?? ''] : spec.token_bound_cidrs
   if (bound.length > 0 && !isWithin(address, bound)) throw new Refusal('address_not_bound', 'not in token_bound_cidrs')

@@ -6,9 +6,13 @@ export class VaultError extends Error {
   override readonly name = 'VaultError'
   readonly status: 400 | 403 | 404 | 405 | 409 | 413 | 500
 
-  constructor(status: VaultError['status'], message: string) {
+  /** For the log: what of the message the caller has written themselves may be a secret in the wrong place. */
+  readonly detail: string
+
+  constructor(status: VaultError['status'], message: string, detail = message) {
     super(message)
     this.status = status
+    this.detail = detail
   }
 }
 

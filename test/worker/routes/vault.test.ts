@@ -163,6 +163,14 @@ describe('§10.5: who does not log in', () => {
     expect([answer.status, answer.body]).toEqual([status, { errors: [text] }])
   })
 
+  test('who writes the token into the place of the role is told so, and the log does not repeat it', async () => {
+    await world.setUp()
+    const jwt = await east.token()
+    const answer = await world.login('x', jwt)
+    expect([answer.status, reasonOf(answer)]).toEqual([400, 'vault_request'])
+    expect(findPieceOf(jwt, world.issuer.book.text)).toBeNull()
+  })
+
   test.each<[string, TokenChange, number, string, string]>([
     [
       'a token that has expired',
