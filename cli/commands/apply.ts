@@ -65,13 +65,17 @@ export async function apply(
 /** For the clocks of all who may still take a token. */
 const EXPIRED_FOR_SECONDS = 3600
 
-/** Bans and revocations stay: they are made in haste, and are in nobody's files. What has expired has no effect any more. */
+/**
+ * Bans and revocations stay: they are made in haste, and are in nobody's files. What has expired has no effect any more. Vault's
+ * kinds stay too, unless the files have some: clients of Vault write them.
+ */
 function pruned(current: readonly StoredObject[], objects: readonly ManifestObject[]): ObjectName[] {
   return current
     .filter(
       ({ source, object }) =>
         source === 'applied' &&
         !revokes(object) &&
+        (!object.kind.startsWith('Vault') || objects.some(({ kind }) => kind === object.kind)) &&
         !objects.some(({ kind, metadata }) => kind === object.kind && metadata.name === object.metadata.name),
     )
     .map(({ object }) => ({ kind: object.kind, name: object.metadata.name }))

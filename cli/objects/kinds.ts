@@ -13,6 +13,9 @@ const KINDS: Readonly<Record<string, readonly string[]>> = {
   FederatedTrustDomain: ['federatedtrustdomains', 'federatedtrustdomain'],
   Ban: ['bans', 'ban'],
   Revocation: ['revocations', 'revocation'],
+  VaultMount: ['vaultmounts', 'vaultmount'],
+  VaultRole: ['vaultroles', 'vaultrole'],
+  VaultOIDCRole: ['vaultoidcroles', 'vaultoidcrole'],
   Admin: ['admins', 'admin'],
 }
 

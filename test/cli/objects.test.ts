@@ -221,6 +221,26 @@ describe('apply', () => {
     expect(api.applied[0]?.remove).toEqual([])
   })
 
+  test('--prune takes away what Vault’s clients have written only where the files have some of its kind', async () => {
+    api.objects = [
+      stored('VaultMount', 'kubernetes'),
+      stored('VaultRole', 'kubernetes/a'),
+      stored('VaultRole', 'kubernetes/b'),
+    ]
+    await run(['apply', '--prune', '-f', '-'], yaml(registration('web')))
+    const names = () => api.objects.map(({ object }) => object.metadata.name).sort()
+    expect(names()).toEqual(['kubernetes', 'kubernetes/a', 'kubernetes/b', 'web'])
+    const role = { bound_service_account_names: ['*'], bound_service_account_namespaces: ['*'] }
+    const kept = {
+      apiVersion: 'spiffe-edge.io/v1alpha1',
+      kind: 'VaultRole',
+      metadata: { name: 'kubernetes/b' },
+      spec: role,
+    }
+    await run(['apply', '--prune', '-f', '-'], yaml(registration('web'), kept))
+    expect(names()).toEqual(['kubernetes', 'kubernetes/b', 'web'])
+  })
+
   test('D4: --prune lifts no revocation that somebody could still need', async () => {
     const now = Math.floor(Date.now() / 1000)
     const revoked = (name: string, expiresAt: unknown) => stored('Revocation', name, { jti: name, expiresAt })
