@@ -17,11 +17,12 @@ import {
   SERVICE_ACCOUNT_ISSUER,
   startKubeApiserver,
 } from '../support/kube_apiserver.ts'
+import type { LineProgram } from '../support/lines.ts'
 import { createCa, type TestCa } from '../support/pki.ts'
 import { freePort, type PlainWorkerd, startPlainWorkerd, type TlsPair } from '../support/plain_workerd.ts'
 import { manifest } from '../support/policy.ts'
 import { missing } from '../support/tools.ts'
-import { startVaultAgent, startVaultClient, VAULT_CLIENTS } from '../support/vault_peers.ts'
+import { startVaultAgent, startVaultClient, startVaultCore, VAULT_CLIENTS } from '../support/vault_peers.ts'
 
 /** Where the record of the cluster has its API server. */
 const KUBERNETES_HOST = 'https://10.0.0.1:6443'
@@ -322,6 +323,82 @@ describe.skipIf(missing('go') || missing('python'))('clients of Vault, and a rea
     await expect.poll(() => worker?.log.filter(({ reason }) => reason === 'pod_gone').length).toBeGreaterThanOrEqual(2)
     await writeToken()
     await client.stop()
+  })
+
+  test('§10.5: what the API server says of real tokens is said alike by a whole Vault and here', async () => {
+    const vault = await startVaultCore()
+    const at = {
+      theirs: await startVaultClient('vault', vault.address),
+      ours: await startVaultClient('vault', issuer, caFile),
+    }
+    await apiserver.createPod('shop', 'other', 'other-0')
+    await apiserver.createPod('shop', 'gone', 'gone-0')
+    const token = (serviceAccount: string, pod: string, audience = AUDIENCE) =>
+      apiserver.podToken('shop', serviceAccount, pod, audience)
+    const good = await token('web', 'web-0')
+    const tokens: Record<string, string> = {
+      good,
+      'of another service account': await token('other', 'other-0'),
+      'for another audience': await token('web', 'web-0', 'other'),
+      'for the API server': await token('web', 'web-0', SERVICE_ACCOUNT_ISSUER),
+      'of a pod that is gone': await token('gone', 'gone-0'),
+      'with another signature': good.replace(/.{6}$/, (end) => end.split('').reverse().join('')),
+      'cut short': good.slice(0, -20),
+      nothing: 'x',
+    }
+    await apiserver.kubectl(['-n', 'shop', 'delete', 'pod', 'gone-0', '--grace-period=0', '--force'])
+    const everybody = { bound_service_account_names: '*', bound_service_account_namespaces: '*', audience: AUDIENCE }
+    const roles: Record<string, object> = {
+      everybody,
+      web: { ...everybody, bound_service_account_names: 'web' },
+      nobody: { ...everybody, bound_service_account_names: 'nobody' },
+      elsewhere: { ...everybody, bound_service_account_namespaces: 'elsewhere' },
+      others: { ...everybody, audience: 'other' },
+    }
+    const reviewer = (await apiserver.kubectl(['-n', 'shop', 'create', 'token', 'reviewer'])).trim()
+    for (const [client, admin, config] of [
+      [at.theirs, vault.rootToken, { kubernetes_host: apiserver.server, kubernetes_ca_cert: apiserver.ca }],
+      [at.ours, await administrator(), { kubernetes_host: KUBERNETES_HOST }],
+    ] as const) {
+      const answers = await client.ask([
+        { step: 'set-token', token: admin },
+        { step: 'enable', mount: 'real' },
+        { step: 'write', path: 'auth/real/config', data: { ...config, token_reviewer_jwt: reviewer } },
+        ...Object.entries(roles).map(([role, data]) => ({ step: 'write', path: `auth/real/role/${role}`, data })),
+      ])
+      expect(answers.filter(({ ok }) => !ok)).toEqual([])
+    }
+    const said = async (client: LineProgram, role: string) => {
+      const [answer] = await client.ask([{ step: 'login', mount: 'real', role, jwtFile }])
+      const [, text = ''] = /Errors:\s+\* (.*)/.exec(String(answer?.error ?? '')) ?? []
+      return `${answer?.ok ? 200 : answer?.status} ${text}`
+    }
+    // An API server forgets what it has accepted after ten seconds.
+    await expect
+      .poll(
+        async () => {
+          writeFileSync(jwtFile, tokens['of a pod that is gone'] ?? '')
+          return said(at.theirs, 'everybody')
+        },
+        { interval: 1000 },
+      )
+      .toBe('403 permission denied')
+    const differences: string[] = []
+    let logins = 0
+    for (const [name, jwt] of Object.entries(tokens)) {
+      writeFileSync(jwtFile, jwt)
+      for (const role of Object.keys(roles)) {
+        const [theirs, ours] = [await said(at.theirs, role), await said(at.ours, role)]
+        if (theirs.startsWith('200')) logins++
+        if (theirs !== ours) differences.push(`a token ${name} at ${role}: ${theirs} there, ${ours} here`)
+      }
+    }
+    // docs/vault.md: a token's signature is verified before anything that it claims is told.
+    expect(differences.filter((text) => !/(?:another signature|cut short) at .* here$/.test(text))).toEqual([])
+    for (const text of differences) expect(text).toContain(', 403 permission denied here')
+    expect(logins).toBe(4)
+    await writeToken()
+    await Promise.all([at.theirs.stop(), at.ours.stop(), vault.stop()])
   })
 
   test('every command of docs/vault.md does what is written there', async () => {
