@@ -55,7 +55,8 @@ export async function readJson(
 }
 
 /**
- * As Vault's clients send it: JSON whatever the type is said to be, unless it is said to be a form; or nothing.
+ * As Vault's clients send it: JSON whatever the type is said to be, a form, or nothing. `curl --data` says of JSON that it is a
+ * form, so what begins like JSON is none.
  *
  * @returns the parameters
  * @throws Refusal
@@ -63,7 +64,8 @@ export async function readJson(
 export async function readVaultBody(request: Request): Promise<Readonly<Record<string, unknown>>> {
   const text = await readText(request, MAX_BODY_BYTES, 'json_malformed')
   if (text.trim() === '') return {}
-  if (FORM.test(request.headers.get('content-type') ?? '')) return Object.fromEntries(new URLSearchParams(text))
+  const isForm = FORM.test(request.headers.get('content-type') ?? '') && !text.trimStart().startsWith('{')
+  if (isForm) return Object.fromEntries(new URLSearchParams(text))
   try {
     return parseJsonObject(text)
   } catch {

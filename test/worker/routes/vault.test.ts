@@ -97,6 +97,8 @@ describe('VL-3: a login', () => {
     const form = { headers: { 'content-type': 'application/x-www-form-urlencoded' } }
     const body = new URLSearchParams({ role: 'demo', jwt }).toString()
     expect((await world.ask('POST', 'auth/kubernetes/login', body, form)).status).toBe(200)
+    // What curl does with --data, in the documentation of Vault and its kin.
+    expect((await world.ask('POST', 'auth/kubernetes/login', { role: 'demo', jwt }, form)).status).toBe(200)
     const text = { headers: { 'content-type': 'text/plain' } }
     expect((await world.ask('POST', 'auth/kubernetes/login', { role: 'demo', jwt }, text)).status).toBe(200)
   })
