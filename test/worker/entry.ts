@@ -51,7 +51,7 @@ export class TokenState extends DeployedTokenState {
 
   protected override async wakeUpAt(seconds: number): Promise<void> {
     const world = tokenWorldOf(this.ctx.id)
-    if (world) world.wakeAt.set(world.shardOf(this.ctx.id), seconds)
+    if (world) world.wakeUpAt(this.ctx.id, seconds)
     else await super.wakeUpAt(seconds)
   }
 }

@@ -36,8 +36,10 @@ export class TokenWorld {
     return new TokenStore({ stamp: STAMP, shards: SHARDS, tokenState: this.stub })
   }
 
-  shardOf(id: DurableObjectId): number {
-    return [...this.#ids].find(([, one]) => one.equals(id))?.[0] ?? -1
+  /** The first of the times that a state wants to be woken up at, as with the alarm that it does not set here. */
+  wakeUpAt(id: DurableObjectId, seconds: number): void {
+    const [shard = -1] = [...this.#ids].find(([, one]) => one.equals(id)) ?? []
+    this.wakeAt.set(shard, Math.min(seconds, this.wakeAt.get(shard) ?? Number.POSITIVE_INFINITY))
   }
 
   /** Wakes up every shard whose time has come. */
