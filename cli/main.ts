@@ -17,6 +17,8 @@ type Add = (program: Command, terminal: Terminal) => void | Promise<void>
 /** Loaded only when asked for: a command should not wait for the libraries of another. */
 const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
   credential: [async () => (await import('./commands/credential.ts')).addCredential],
+  login: [async () => (await import('./commands/login.ts')).addLogin],
+  logout: [async () => (await import('./commands/logout.ts')).addLogout],
   admin: [
     async () => (await import('./commands/admin_create.ts')).addAdminCreate,
     async () => (await import('./commands/admin_token.ts')).addAdminToken,
