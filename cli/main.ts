@@ -102,7 +102,7 @@ const here: Terminal = {
   say(line) {
     process.stderr.write(`${line}\n`)
   },
-  interactive: () => process.stdin.isTTY,
+  interactive: () => process.stdin.isTTY === true,
   now: () => Date.now(),
   wait: (milliseconds) => setTimeout(milliseconds),
 }

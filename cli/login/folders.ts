@@ -17,7 +17,7 @@ const OURS = 'spiffe-edge'
 /** A socket's whole path has 104 octets on macOS, with the zero at its end. */
 const MAX_SOCKET_PATH_BYTES = 103
 /** What `turn.ts` puts behind the folder. */
-const SOCKET_NAME_BYTES = 80
+const SOCKET_NAME_BYTES = 32
 
 /**
  * @returns what outlives a login session; it may be on a disk that several machines share
@@ -49,7 +49,7 @@ export function socketFolder(env: Env): string {
   if (process.platform === 'win32') return '\\\\.\\pipe'
   const runtime = runtimeFolder(env)
   // A home may be on several machines at once, and a socket is on one.
-  const machine = createHash('sha256').update(hostname()).digest('hex').slice(0, 12)
+  const machine = createHash('sha256').update(hostname()).digest('hex').slice(0, 8)
   const folder = privateFolder(runtime ?? join(stateFolder(env), 'run', machine))
   if (Buffer.byteLength(folder) + SOCKET_NAME_BYTES > MAX_SOCKET_PATH_BYTES)
     throw new Failure(

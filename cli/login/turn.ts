@@ -83,8 +83,9 @@ class Candidate implements Turn {
   }
 
   static async listen(folder: string, name: string): Promise<Candidate> {
-    const prefix = `spiffe-edge.${name}.`
-    const candidate = new Candidate(folder, prefix, `${prefix}${randomBytes(8).toString('hex')}`)
+    // Short, for what a socket's path may have.
+    const prefix = `${name.slice(0, 16)}.`
+    const candidate = new Candidate(folder, prefix, `${prefix}${randomBytes(5).toString('hex')}`)
     await new Promise<void>((resolve, reject) => {
       candidate.#server.once('error', (error: NodeJS.ErrnoException) =>
         reject(new Failure(`${folder}: no socket can be made there (${error.code})`)),
