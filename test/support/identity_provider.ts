@@ -141,6 +141,8 @@ async function interact(provider: Provider, request: IncomingMessage, response: 
   for await (const chunk of request) text += chunk
   const login = new URLSearchParams(text).get('login') ?? ''
   const result =
-    login === 'refuse' ? { error: 'access_denied', error_description: 'not today' } : { login: { accountId: login }, consent: {} }
+    login === 'refuse'
+      ? { error: 'access_denied', error_description: 'not today' }
+      : { login: { accountId: login }, consent: {} }
   await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false })
 }
