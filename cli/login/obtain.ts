@@ -12,7 +12,7 @@ import { BackOff } from './back_off.ts'
 import { socketFolder } from './folders.ts'
 import { chooseWay, logIn } from './prompt.ts'
 import { Provider, RefreshRefused } from './provider.ts'
-import { freshCredential, isFresh, nameOf, type Session, type WantedSvid } from './session.ts'
+import { freshCredential, isFresh, LAST_USE_SECONDS, nameOf, type Session, type WantedSvid } from './session.ts'
 import { PLACES, type SessionStore } from './session_store.ts'
 import type { LoginSettings } from './settings.ts'
 import { takeTurn } from './turn.ts'
@@ -21,8 +21,6 @@ import { takeTurn } from './turn.ts'
 const MORE_THAN_THE_PERSON_SECONDS = 120
 /** An SVID that is over before it can be used, or a keyring that this process cannot read and that one can. */
 const MAX_TURNS_OF_OTHERS = 5
-/** What the ExecCredential takes off, and a little to get there. */
-const LAST_USE_SECONDS = 12
 
 export interface Asked {
   readonly settings: LoginSettings
@@ -61,7 +59,8 @@ export async function obtainCredential(asked: Asked, store: SessionStore, termin
     }
     if (turn.failure !== null) throw new Failure(turn.failure)
     const { session } = await store.read(account)
-    const credential = freshCredential(session, nameOf(asked.svid), terminal.now() / 1000)
+    // There is no better one than what was got just now.
+    const credential = freshCredential(session, nameOf(asked.svid), terminal.now() / 1000, LAST_USE_SECONDS)
     if (credential) return credential
   }
   throw new Failure('other processes have logged in, and what they have got cannot be used here')
@@ -109,7 +108,7 @@ class Login {
         return null
       }
       // The provider may be back before the token is over.
-      if (error instanceof Failure && kept.expiresAt - this.#now() > LAST_USE_SECONDS) return kept
+      if (error instanceof Failure && isFresh(kept, this.#now(), LAST_USE_SECONDS)) return kept
       throw error
     }
   }

@@ -33,18 +33,26 @@ export interface Session extends Credential {
   readonly svids: readonly ExchangedSvid[]
 }
 
+/** What the ExecCredential takes off, and a little to get there: with less than this a token is of no use. */
+export const LAST_USE_SECONDS = 12
+
 /** @param now seconds since the epoch */
-export function isFresh({ expiresAt }: Credential, now: number): boolean {
-  return expiresAt - now > NEARLY_OVER_SECONDS
+export function isFresh({ expiresAt }: Credential, now: number, marginSeconds = NEARLY_OVER_SECONDS): boolean {
+  return expiresAt - now > marginSeconds
 }
 
 /**
  * @param wanted an SVID; null is the token itself
  * @returns null if there is none that will do
  */
-export function freshCredential(session: Session | null, wanted: string | null, now: number): Credential | null {
+export function freshCredential(
+  session: Session | null,
+  wanted: string | null,
+  now: number,
+  marginSeconds = NEARLY_OVER_SECONDS,
+): Credential | null {
   const credential = wanted === null ? session : session?.svids.find((svid) => svid.wanted === wanted)
-  return credential && isFresh(credential, now) ? credential : null
+  return credential && isFresh(credential, now, marginSeconds) ? credential : null
 }
 
 export function formatSession(session: Session): string {

@@ -64,7 +64,8 @@ export class LoginHome {
   }
 
   remove(): void {
-    rmSync(this.path, { recursive: true, force: true })
+    // A browser that is behind still writes.
+    rmSync(this.path, { recursive: true, force: true, maxRetries: 10 })
   }
 
   #log(): string[] {

@@ -465,13 +465,14 @@ describe('pain 60: refresh tokens', () => {
     await start(BRIEF)
     await home.credential(idp)
     const key = await makeTokenKey('ES256')
+    const published = (await (await fetch(`${idp.issuer}/jwks`)).json()) as { keys: object[] }
     idp.intercept = async (request, response) => {
       if (idp.authorizations.length > 1) return false
       const now = Math.floor(Date.now() / 1000)
       const claims = { iss: idp.issuer, aud: CLIENT_ID, sub: 'mallory', iat: now, exp: now + 600 }
       const body =
         request.url === '/jwks'
-          ? { keys: [key.publicJwk] }
+          ? { keys: [key.publicJwk, ...published.keys] }
           : request.url === '/token'
             ? {
                 access_token: 'x',
@@ -484,7 +485,7 @@ describe('pain 60: refresh tokens', () => {
       return true
     }
     const outcome = await home.credential(idp)
-    expect(outcome.stderr).toContain('somebody else')
+    expect(outcome).toMatchObject({ code: 0, stderr: expect.stringContaining('somebody else') })
     expect(credentialIn(outcome).claims.sub).toBe('alice')
   })
 })
@@ -648,7 +649,8 @@ describe('DG: the device flow', () => {
 
   test('nobody comes: it ends when it was said to', async () => {
     const { stderr, waits } = await polled([], ['--timeout', '30'])
-    expect([stderr, waits.length]).toEqual([expect.stringContaining('nobody has logged in within 30 s'), 6])
+    expect(stderr).toContain('nobody has logged in within 30 s')
+    expect(waits).toEqual(Array(waits.length).fill(5))
   })
 })
 

@@ -55,7 +55,7 @@ describe('the part of html/template that is understood', () => {
     "' onerror='alert(1)",
     'x onerror=alert(1)',
     '&lt;',
-    '`${1}`',
+    '`$(1)`',
     '{{.Picture}}',
   ])('the name %s is text, in quotes or without', (Name) => {
     const html = fill('<p title={{.Name}}>{{.Name}}</p><a title="{{.Name}}">', { Name, Picture: 'secret' }) ?? ''
