@@ -7,6 +7,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { build } from './build.mjs'
+import { buildCli } from './build_cli.mjs'
 import { buildGo } from './build_go.mjs'
 import { getKeyring } from './get_keyring.mjs'
 
@@ -36,6 +37,7 @@ if (tiers.includes('interop')) {
   for (const [name, [command, args]] of Object.entries(NEEDED))
     if (spawnSync(command, args, { stdio: 'ignore' }).status !== 0) missing.push(name)
   if (!missing.includes('go')) buildGo()
+  for (const form of ['package', 'single-file']) await buildCli(form)
   if (!getKeyring()) missing.push('keyring')
 }
 runVitest(tiers.flatMap((tier) => PROJECTS[tier]))
