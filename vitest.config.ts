@@ -25,7 +25,9 @@ export default defineConfig({
         test: {
           name: 'workerd',
           include: ['test/{worker,keys}/**/*.test.ts'],
-          testTimeout: 20_000,
+          // A machine that builds something else meanwhile stalls for longer than one would think.
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
           isolate: false,
           // One module for each package: hundreds of small files cost every test file seconds.
           deps: {

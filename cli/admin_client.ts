@@ -1,10 +1,10 @@
 /** The admin API of a worker, from the outside: every object it knows, and changes to those that were applied (T-11). */
 
 import type { Command } from 'commander'
-import { endpointUrlProblem } from '../worker/endpoint_url.ts'
 import { keyFile, keyring, readAdminKey, signAdminToken } from './admin_key.ts'
 import { Failure, UsageError } from './failure.ts'
-import { readInput } from './input_file.ts'
+import { readToken } from './input_file.ts'
+import { issuerOf } from './issuer.ts'
 import { parseRevoked, type Revoked } from './objects/revocation.ts'
 import { type Answer, requestJson } from './request.ts'
 import { printable, type Terminal } from './terminal.ts'
@@ -87,9 +87,6 @@ export interface AdminOptions {
   readonly tokenFile?: string
 }
 
-/** Four times what the worker takes. */
-const MAX_TOKEN_FILE_BYTES = 64 * 1024
-
 /** The options of every command that speaks to the admin API. */
 export function adminOptions(command: Command): Command {
   return command
@@ -130,24 +127,13 @@ export async function openAdminClient(options: AdminOptions, terminal: Terminal)
   }
 }
 
-/** @throws UsageError */
-export function issuerOf({ issuer: option }: AdminOptions, { env }: Terminal): string {
-  const issuer = option ?? env.SPIFFE_EDGE_ISSUER
-  if (!issuer) throw new UsageError('which worker? Give --issuer, or set SPIFFE_EDGE_ISSUER')
-  const problem = endpointUrlProblem(issuer, true) ?? (issuer.endsWith('/') ? 'ends in a slash' : null)
-  if (problem) throw new UsageError(`--issuer: ${problem}`)
-  return issuer
-}
-
 /** An option goes before the environment, and a token before a key. */
 async function tokenSource(issuer: string, options: AdminOptions, terminal: Terminal): Promise<() => Promise<string>> {
   const { env } = terminal
   if (options.tokenFile && options.keyFile) throw new UsageError('either --token-file or --key-file')
   const tokenFile = options.tokenFile ?? (options.keyFile ? undefined : env.SPIFFE_EDGE_ADMIN_TOKEN_FILE)
   if (tokenFile) {
-    const token = (await readInput(tokenFile, terminal, MAX_TOKEN_FILE_BYTES)).trim()
-    // What is not a JWT would otherwise be sent to somebody: perhaps it is another secret.
-    if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(token)) throw new Failure(`${printable(tokenFile)} does not hold a token`)
+    const token = await readToken(tokenFile, terminal)
     return async () => token
   }
   const path = options.keyFile ?? env.SPIFFE_EDGE_ADMIN_KEY_FILE

@@ -5,6 +5,9 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { Failure } from './failure.ts'
 import { MAX_INPUT_BYTES, printable, readStream, type Terminal } from './terminal.ts'
 
+/** Four times what the worker takes. */
+const MAX_TOKEN_FILE_BYTES = 64 * 1024
+
 /**
  * @param path `-` is standard input
  * @throws Failure
@@ -15,6 +18,18 @@ export async function readInput(path: string, terminal: Terminal, maxBytes = MAX
   } catch (error) {
     throw new Failure(`${printable(path)}: ${describe(error)}`)
   }
+}
+
+/**
+ * @param path `-` is standard input
+ * @returns the JWT that it holds and nothing else but white space around it
+ * @throws Failure
+ */
+export async function readToken(path: string, terminal: Terminal): Promise<string> {
+  const token = (await readInput(path, terminal, MAX_TOKEN_FILE_BYTES)).trim()
+  // What is not a JWT would otherwise be sent to somebody: perhaps it is another secret.
+  if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(token)) throw new Failure(`${printable(path)} does not hold a token`)
+  return token
 }
 
 /**

@@ -6,14 +6,17 @@
  */
 
 import { setTimeout } from 'node:timers/promises'
-import { Command, CommanderError } from 'commander'
+import { isatty } from 'node:tty'
+import type { Command } from 'commander'
+import { runCredential } from './commands/credential.ts'
 import { Failure, UsageError } from './failure.ts'
 import type { Terminal } from './terminal.ts'
 
-type Add = (program: Command, terminal: Terminal) => void
+type Add = (program: Command, terminal: Terminal) => void | Promise<void>
 
 /** Loaded only when asked for: a command should not wait for the libraries of another. */
 const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
+  credential: [async () => (await import('./commands/credential.ts')).addCredential],
   admin: [
     async () => (await import('./commands/admin_create.ts')).addAdminCreate,
     async () => (await import('./commands/admin_token.ts')).addAdminToken,
@@ -49,22 +52,10 @@ const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
  * @returns the exit code
  */
 export async function main(argv: readonly string[], terminal: Terminal): Promise<number> {
-  const program = new Command('spiffe-edge')
-    .description('the identity provider of a Kubernetes trust domain, from the command line')
-    .exitOverride()
-    .configureOutput({
-      writeOut: (text) => terminal.print(text),
-      writeErr: (text) => terminal.say(text.replace(/\n$/, '')),
-    })
-  const [verb = ''] = argv
-  for (const name of Object.hasOwn(COMMANDS, verb) ? [verb] : Object.keys(COMMANDS))
-    for (const load of COMMANDS[name] ?? []) (await load())(program, terminal)
   try {
-    await program.parseAsync([...argv], { from: 'user' })
-    return 0
+    if (argv[0] === 'credential' && (await runCredential(argv.slice(1), terminal))) return 0
+    return await runCommand(argv, terminal)
   } catch (error) {
-    // Commander has said what is wrong.
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
     if (error instanceof UsageError || error instanceof Failure) {
       terminal.say(error.message)
       return error instanceof UsageError ? 2 : 1
@@ -76,6 +67,28 @@ export async function main(argv: readonly string[], terminal: Terminal): Promise
   }
 }
 
+async function runCommand(argv: readonly string[], terminal: Terminal): Promise<number> {
+  const { Command, CommanderError } = await import('commander')
+  const program = new Command('spiffe-edge')
+    .description('the identity provider of a Kubernetes trust domain, from the command line')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => terminal.print(text),
+      writeErr: (text) => terminal.say(text.replace(/\n$/, '')),
+    })
+  const [verb = ''] = argv
+  for (const name of Object.hasOwn(COMMANDS, verb) ? [verb] : Object.keys(COMMANDS))
+    for (const load of COMMANDS[name] ?? []) await (await load())(program, terminal)
+  try {
+    await program.parseAsync([...argv], { from: 'user' })
+    return 0
+  } catch (error) {
+    // Commander has said what is wrong.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+    throw error
+  }
+}
+
 if (import.meta.main) {
   // A reader that has seen enough is no error.
   process.stdout.on('error', () => process.exit(1))
@@ -84,6 +97,8 @@ if (import.meta.main) {
     stdin: process.stdin,
     print: (text) => process.stdout.write(text),
     say: (line) => process.stderr.write(`${line}\n`),
+    interactive: () => isatty(0),
+    now: () => Date.now(),
     wait: (milliseconds) => setTimeout(milliseconds),
   })
 }

@@ -46,17 +46,22 @@ export interface RawAnswer extends Head {
   readonly certificates: readonly Uint8Array<ArrayBuffer>[]
 }
 
+/** No whole answer in time. It may be otherwise a moment later, unlike where a certificate is not trusted. */
+export class Unreachable extends Failure {}
+
 export interface RequestOptions {
   readonly method?: string
   readonly bearer?: string
-  readonly body?: object
+  /** A form, or what becomes JSON. */
+  readonly body?: URLSearchParams | object
   readonly tls?: Tls
+  readonly timeoutMs?: number
 }
 
 /**
  * @param who is named in messages
  * @returns the answer, whatever its status. No redirect is followed
- * @throws Failure if there is no whole answer in time
+ * @throws Unreachable, Failure
  */
 export async function requestJson(url: string, who: string, options: RequestOptions = {}): Promise<Answer> {
   const { bytes, status, headers } = await requestBytes(url, who, options)
@@ -68,25 +73,29 @@ export async function requestJson(url: string, who: string, options: RequestOpti
  *
  * @param accept what kind of answer is asked for
  * @param maxBytes more than this is an error
- * @throws Failure
+ * @throws Unreachable, Failure
  */
 export function requestBytes(
   url: string,
   who: string,
-  { method = 'GET', bearer, body, tls = {} }: RequestOptions = {},
+  { method = 'GET', bearer, body, tls = {}, timeoutMs = TIMEOUT_MS }: RequestOptions = {},
   // kube-apiserver answers 406 for its JWKS to somebody who takes only application/json.
   accept = 'application/json, application/jwk-set+json',
   maxBytes = MAX_ANSWER_BYTES,
 ): Promise<RawAnswer> {
-  const content = body === undefined ? undefined : JSON.stringify(body)
+  const form = body instanceof URLSearchParams
+  const content = body === undefined ? undefined : form ? body.toString() : JSON.stringify(body)
   const headers = {
     accept,
     ...(bearer !== undefined && { authorization: `Bearer ${bearer}` }),
-    ...(content !== undefined && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(content) }),
+    ...(content !== undefined && {
+      'content-type': form ? 'application/x-www-form-urlencoded' : 'application/json',
+      'content-length': Buffer.byteLength(content),
+    }),
   }
-  const signal = AbortSignal.timeout(TIMEOUT_MS)
+  const signal = AbortSignal.timeout(timeoutMs)
   return new Promise((resolve, reject) => {
-    const fail = (error: unknown) => reject(new Failure(`${who}: ${describe(error, signal.aborted)}`))
+    const fail = (error: unknown) => reject(failureOf(error, who, signal.aborted ? timeoutMs : null))
     try {
       const secure = url.startsWith('https:')
       // Said outright, so that NODE_TLS_REJECT_UNAUTHORIZED cannot say otherwise.
@@ -139,13 +148,17 @@ function parse(text: string): Record<string, unknown> | null {
   }
 }
 
-/** By the code alone: messages may repeat what was sent. */
-function describe(error: unknown, timedOut: boolean): string {
-  if (timedOut) return `no answer within ${TIMEOUT_MS / 1000} s`
-  if (error instanceof RangeError) return 'the answer is too large'
+/**
+ * By the code alone: messages may repeat what was sent.
+ *
+ * @param timedOutMs null if the time was not up
+ */
+function failureOf(error: unknown, who: string, timedOutMs: number | null): Failure {
+  if (timedOutMs !== null) return new Unreachable(`${who}: no answer within ${timedOutMs / 1000} s`)
+  if (error instanceof RangeError) return new Failure(`${who}: the answer is too large`)
   const { code } = error as NodeJS.ErrnoException
-  if (typeof code !== 'string') return 'cannot be reached'
-  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return 'its certificate is for another name'
-  if (/CERT|SIGNATURE|ISSUER/.test(code)) return `its certificate is not trusted (${code})`
-  return `cannot be reached (${code})`
+  if (typeof code !== 'string') return new Unreachable(`${who}: cannot be reached`)
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return new Failure(`${who}: its certificate is for another name`)
+  if (/CERT|SIGNATURE|ISSUER/.test(code)) return new Failure(`${who}: its certificate is not trusted (${code})`)
+  return new Unreachable(`${who}: cannot be reached (${code})`)
 }

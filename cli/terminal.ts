@@ -9,6 +9,10 @@ export interface Terminal {
   print(text: string): void
   /** Writes a line to standard error: messages to whoever is at the keyboard. */
   say(line: string): void
+  /** Whether standard input is somebody's keyboard. */
+  interactive(): boolean
+  /** Milliseconds since the epoch. */
+  now(): number
   /** Lets time pass. */
   wait(milliseconds: number): Promise<void>
 }

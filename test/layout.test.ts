@@ -165,6 +165,7 @@ const ARROWS: Record<string, readonly string[]> = {
 const PACKAGES: Record<string, readonly string[]> = {
   '@abraham/reflection': ['keys'],
   '@aws-sdk/client-kms': ['keys'],
+  '@bufbuild/protobuf/wire': ['cli'],
   '@napi-rs/keyring': ['cli'],
   '@peculiar/x509': ['keys'],
   aws4fetch: ['keys'],
@@ -179,11 +180,14 @@ const PACKAGES: Record<string, readonly string[]> = {
   'node:fs': ['cli'],
   'node:fs/promises': ['cli'],
   'node:http': ['cli'],
+  'node:http2': ['cli'],
   'node:https': ['cli'],
+  'node:net': ['cli'],
   'node:path': ['cli'],
   'node:readline': ['cli'],
   'node:timers/promises': ['cli'],
   'node:tls': ['cli'],
+  'node:tty': ['cli'],
   'node:util': ['cli'],
 }
 

@@ -2,10 +2,10 @@
 
 import { type Command, Option } from 'commander'
 import { ClusterName } from '../../worker/policy/cluster.ts'
-import { issuerOf } from '../admin_client.ts'
 import { keyFile, keyring, makeAdminKey } from '../admin_key.ts'
 import { UsageError } from '../failure.ts'
 import { group } from '../group.ts'
+import { issuerOf } from '../issuer.ts'
 import { API_VERSION } from '../objects/kinds.ts'
 import { FORMATS, type Format, render, type Terminal } from '../terminal.ts'
 

@@ -1,9 +1,9 @@
 /** `spiffe-edge admin token`: a token for a client that speaks to the worker by itself, such as Vault's (T-11). */
 
 import type { Command } from 'commander'
-import { issuerOf } from '../admin_client.ts'
 import { keyFile, keyring, readAdminKey, signAdminToken } from '../admin_key.ts'
 import { group } from '../group.ts'
+import { issuerOf } from '../issuer.ts'
 import type { Terminal } from '../terminal.ts'
 
 interface Options {

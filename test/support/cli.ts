@@ -15,7 +15,7 @@ export interface Outcome {
 
 /**
  * @param env nothing of this process's own environment is seen
- * @param wait what happens while a command waits: in tests no time passes by itself
+ * @param wait what happens while a command waits: its clock is moved on, and no time passes
  */
 export async function cli(
   argv: readonly string[],
@@ -23,10 +23,11 @@ export async function cli(
     env = {},
     stdin = '',
     wait = () => {},
-  }: { env?: Record<string, string>; stdin?: string; wait?: (milliseconds: number) => void } = {},
+  }: { env?: Record<string, string>; stdin?: string; wait?: (milliseconds: number) => void | Promise<void> } = {},
 ): Promise<Outcome> {
   let stdout = ''
   let stderr = ''
+  let waited = 0
   const code = await main(argv, {
     env,
     stdin: (async function* () {
@@ -38,8 +39,11 @@ export async function cli(
     say(line) {
       stderr += `${line}\n`
     },
+    interactive: () => false,
+    now: () => Date.now() + waited,
     async wait(milliseconds) {
-      wait(milliseconds)
+      waited += milliseconds
+      await wait(milliseconds)
     },
   })
   return { code, stdout, stderr }
