@@ -6,10 +6,10 @@
  */
 
 import { setTimeout } from 'node:timers/promises'
-import { isatty } from 'node:tty'
 import type { Command } from 'commander'
 import { runCredential } from './commands/credential.ts'
 import { Failure, UsageError } from './failure.ts'
+import { writeStandardOutput } from './standard_output.ts'
 import type { Terminal } from './terminal.ts'
 
 type Add = (program: Command, terminal: Terminal) => void | Promise<void>
@@ -89,16 +89,23 @@ async function runCommand(argv: readonly string[], terminal: Terminal): Promise<
   }
 }
 
-if (import.meta.main) {
-  // A reader that has seen enough is no error.
-  process.stdout.on('error', () => process.exit(1))
-  process.exitCode = await main(process.argv.slice(2), {
-    env: process.env,
-    stdin: process.stdin,
-    print: (text) => process.stdout.write(text),
-    say: (line) => process.stderr.write(`${line}\n`),
-    interactive: () => isatty(0),
-    now: () => Date.now(),
-    wait: (milliseconds) => setTimeout(milliseconds),
-  })
+/** This process, as a terminal. */
+const here: Terminal = {
+  env: process.env,
+  // Each is a stream that takes its time to set up, so it is when it is used.
+  get stdin() {
+    return process.stdin
+  },
+  print: writeStandardOutput,
+  say(line) {
+    process.stderr.write(`${line}\n`)
+  },
+  interactive: () => process.stdin.isTTY,
+  now: () => Date.now(),
+  wait: (milliseconds) => setTimeout(milliseconds),
 }
+
+if (import.meta.main)
+  void main(process.argv.slice(2), here).then((code) => {
+    process.exitCode = code
+  })

@@ -32,7 +32,7 @@ export async function patiently<T>(
   let said = false
   for (let pauseMs = FIRST_WAIT_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_WAIT_MS)) {
     try {
-      return await attempt(Math.max(1, end - now()))
+      return await attempt(end - now())
     } catch (error) {
       if (!(error instanceof NotYet)) throw error
       // Many who wait for the same thing should not all come back at once.
@@ -46,10 +46,10 @@ export async function patiently<T>(
 }
 
 /**
- * @param seconds a whole number, 0 for one attempt
+ * @param seconds a whole number from 1
  * @throws UsageError
  */
 export function parseTimeout(seconds: string): number {
-  if (!/^\d{1,5}$/.test(seconds)) throw new UsageError('--timeout: not a number of seconds')
+  if (!/^[1-9]\d{0,4}$/.test(seconds)) throw new UsageError('--timeout: not a number of seconds')
   return Number(seconds)
 }

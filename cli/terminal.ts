@@ -1,7 +1,5 @@
 /** The process as a command sees it, and how things are put so that they are safe to look at in a terminal. */
 
-import { stringify } from 'yaml'
-
 export interface Terminal {
   readonly env: Readonly<Record<string, string | undefined>>
   readonly stdin: AsyncIterable<Uint8Array>
@@ -17,18 +15,8 @@ export interface Terminal {
   wait(milliseconds: number): Promise<void>
 }
 
-export const FORMATS = ['json', 'yaml'] as const
-export type Format = (typeof FORMATS)[number]
-
 /** What nobody types by hand, and no file of ours needs. */
 export const MAX_INPUT_BYTES = 4 * 1024 * 1024
-
-/** @returns the object as a text with a line break at its end */
-export function render(value: unknown, format: Format): string {
-  return format === 'json'
-    ? `${JSON.stringify(value, null, 2)}\n`
-    : stringify(value, { lineWidth: 0, aliasDuplicateObjects: false })
-}
 
 /** Characters that move the cursor, change colours or turn the direction of writing: whoever wrote the text chose them. */
 const UNSAFE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu

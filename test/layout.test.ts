@@ -187,7 +187,6 @@ const PACKAGES: Record<string, readonly string[]> = {
   'node:readline': ['cli'],
   'node:timers/promises': ['cli'],
   'node:tls': ['cli'],
-  'node:tty': ['cli'],
   'node:util': ['cli'],
 }
 

@@ -7,7 +7,8 @@ import { UsageError } from '../failure.ts'
 import { group } from '../group.ts'
 import { issuerOf } from '../issuer.ts'
 import { API_VERSION } from '../objects/kinds.ts'
-import { FORMATS, type Format, render, type Terminal } from '../terminal.ts'
+import { FORMATS, type Format, render } from '../render.ts'
+import type { Terminal } from '../terminal.ts'
 
 /** Also `iss` and `sub` of the tokens, and the name of the object. */
 const NAME = /^[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?$/

@@ -14,7 +14,8 @@ import { Failure, UsageError } from '../failure.ts'
 import { describeChanges } from '../objects/changes.ts'
 import { readManifestFiles } from '../objects/manifest_file.ts'
 import { describeReplay, replay } from '../objects/replay.ts'
-import { FORMATS, type Format, printable, render, type Terminal } from '../terminal.ts'
+import { FORMATS, type Format, render } from '../render.ts'
+import { printable, type Terminal } from '../terminal.ts'
 
 interface Options extends AdminOptions {
   readonly filename: readonly string[]

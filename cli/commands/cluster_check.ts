@@ -5,7 +5,8 @@ import { SpiffeId, SpiffeIdError } from '../../worker/spiffe/id.ts'
 import { type KubeApi, openKubeconfig } from '../cluster/kubeconfig.ts'
 import { Failure, UsageError } from '../failure.ts'
 import { group } from '../group.ts'
-import { FORMATS, type Format, printable, render, type Terminal, table } from '../terminal.ts'
+import { FORMATS, type Format, render } from '../render.ts'
+import { printable, type Terminal, table } from '../terminal.ts'
 
 /** What grants all of it. */
 const FILE = 'deploy/kubernetes/reviewer.yaml'

@@ -4,7 +4,8 @@ import { type Command, Option } from 'commander'
 import { type AdminOptions, adminOptions, openAdminClient } from '../admin_client.ts'
 import { describeFederation, federationClient } from '../federation/federation_client.ts'
 import { group } from '../group.ts'
-import { FORMATS, type Format, render, type Terminal } from '../terminal.ts'
+import { FORMATS, type Format, render } from '../render.ts'
+import type { Terminal } from '../terminal.ts'
 
 interface Options extends AdminOptions {
   readonly trustDomain: string

@@ -6,7 +6,8 @@ import { readBundle } from '../federation/bundle_endpoint.ts'
 import { describeFederation, federationClient } from '../federation/federation_client.ts'
 import { group } from '../group.ts'
 import { readInput } from '../input_file.ts'
-import { FORMATS, type Format, render, type Terminal } from '../terminal.ts'
+import { FORMATS, type Format, render } from '../render.ts'
+import type { Terminal } from '../terminal.ts'
 
 interface Options extends AdminOptions {
   readonly trustDomain: string

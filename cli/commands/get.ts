@@ -3,7 +3,8 @@
 import { type Command, Option } from 'commander'
 import { type AdminOptions, adminOptions, openAdminClient } from '../admin_client.ts'
 import { kindOf } from '../objects/kinds.ts'
-import { FORMATS, type Format, render, type Terminal, table } from '../terminal.ts'
+import { FORMATS, type Format, render } from '../render.ts'
+import { type Terminal, table } from '../terminal.ts'
 
 export function addGet(program: Command, terminal: Terminal): void {
   adminOptions(

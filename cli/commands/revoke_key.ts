@@ -8,7 +8,8 @@ import { type ApiserverOptions, apiserverOptions, givenApiservers } from '../key
 import { type ClusterProof, type RevocationReport, revokeAndProve } from '../keys/key_revocation.ts'
 import { describeUnproven } from '../keys/unproven.ts'
 import { REVOKE } from '../objects/revocation.ts'
-import { FORMATS, type Format, formatTime, printable, render, type Terminal, table } from '../terminal.ts'
+import { FORMATS, type Format, render } from '../render.ts'
+import { formatTime, printable, type Terminal, table } from '../terminal.ts'
 
 interface Options extends AdminOptions, ApiserverOptions {
   readonly output?: Format

@@ -17,7 +17,8 @@ import {
   successors,
 } from '../keys/rotation.ts'
 import { describeUnproven } from '../keys/unproven.ts'
-import { FORMATS, type Format, printable, render, type Terminal, table } from '../terminal.ts'
+import { FORMATS, type Format, render } from '../render.ts'
+import { printable, type Terminal, table } from '../terminal.ts'
 
 interface Options extends AdminOptions, ApiserverOptions {
   readonly use: KeyUse

@@ -4,7 +4,8 @@ import { type Command, Option } from 'commander'
 import { type AdminOptions, adminOptions, openAdminClient } from '../admin_client.ts'
 import { describeAuthorities, describeKeys, describeKms, describeTroubles, readKeyReport } from '../keys/key_report.ts'
 import { keysClient } from '../keys/keys_client.ts'
-import { FORMATS, type Format, render, type Terminal } from '../terminal.ts'
+import { FORMATS, type Format, render } from '../render.ts'
+import type { Terminal } from '../terminal.ts'
 
 export function addStatus(program: Command, terminal: Terminal): void {
   adminOptions(

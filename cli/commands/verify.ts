@@ -16,7 +16,8 @@ import { SpiffeIdError, TrustDomain } from '../../worker/spiffe/id.ts'
 import { verifyJwtSvid } from '../../worker/spiffe/jwt_svid.ts'
 import { Failure, UsageError } from '../failure.ts'
 import { readInput } from '../input_file.ts'
-import { render, type Terminal } from '../terminal.ts'
+import { render } from '../render.ts'
+import type { Terminal } from '../terminal.ts'
 
 interface Options {
   readonly issuer: string
