@@ -38,7 +38,7 @@ export async function patiently<T>(
     } catch (error) {
       if (!(error instanceof NotYet)) throw error
       // Many who wait for the same thing should not all come back at once.
-      const waitMs = Math.max(error.waitMs, pauseMs * (0.5 + Math.random() / 2))
+      const waitMs = Math.max(error.waitMs, Math.ceil(pauseMs * (0.5 + Math.random() / 2)))
       if (now() + waitMs >= end) throw error
       if (!said) say(`${error.message}; trying for ${timeoutSeconds} s`)
       said = true

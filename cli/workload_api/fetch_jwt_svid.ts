@@ -185,7 +185,7 @@ function readSvid(bytes: Uint8Array): FetchedJwtSvid {
   const reader = new BinaryReader(bytes)
   while (reader.pos < reader.len) {
     const [field, type] = reader.tag()
-    if (field >= 1 && field <= 3 && type === WireType.LengthDelimited) texts[field - 1] = reader.string()
+    if (field >= 1 && field <= 3 && type === WireType.LengthDelimited) texts[field - 1] = reader.string(true)
     else reader.skip(type, field)
   }
   const [spiffeId = '', svid = '', hint = ''] = texts
