@@ -15,6 +15,8 @@ const NEEDED = {
   go: ['go', ['version']],
   openssl: ['openssl', ['version']],
   python: ['python3', ['-c', 'import venv']],
+  // It may be there and not be allowed to look at anything.
+  strace: ['strace', ['-o', '/dev/null', 'true']],
 }
 
 const tiers = process.argv.slice(2)

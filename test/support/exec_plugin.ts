@@ -78,7 +78,7 @@ export function createSigner(): { privateKey: KeyObject; publicKey: KeyObject; k
 }
 
 /**
- * The commands of this package, as npm puts them onto the PATH.
+ * The commands of this package, as npm puts them onto the PATH, and the link that somebody makes who comes from the seed's.
  *
  * @returns a PATH that has nothing else of ours
  */
@@ -90,6 +90,7 @@ export function installCommands(folder: Folder): string {
     chmodSync(file, 0o755)
     symlinkSync(resolve(file), join(bin, name))
   }
+  symlinkSync('spiffe-edge', join(bin, SEED_PLUGIN))
   return [bin, dirname(process.execPath), '/usr/bin', '/bin'].join(delimiter)
 }
 
