@@ -5,6 +5,7 @@
  * 0: done. 1: it failed, or was refused. 2: it was not understood. Standard output is the result and nothing else.
  */
 
+import { basename } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { runCredential } from './commands/credential.ts'
@@ -16,6 +17,7 @@ type Add = (program: Command, terminal: Terminal) => void | Promise<void>
 
 /** Loaded only when asked for: a command should not wait for the libraries of another. */
 const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
+  kubeconfig: [async () => (await import('./commands/kubeconfig.ts')).addKubeconfig],
   credential: [async () => (await import('./commands/credential.ts')).addCredential],
   admin: [
     async () => (await import('./commands/admin_create.ts')).addAdminCreate,
@@ -106,7 +108,12 @@ const here: Terminal = {
   wait: (milliseconds) => setTimeout(milliseconds),
 }
 
-if (import.meta.main)
-  void main(process.argv.slice(2), here).then((code) => {
+/** Under that program's name, as a link of whoever wants it so, this is its successor. */
+const PREDECESSOR = 'k8s-spiffe-workload-jwt-exec-auth'
+
+if (import.meta.main) {
+  const [, path = '', ...argv] = process.argv
+  void main(basename(path) === PREDECESSOR ? ['credential', 'workload-api', ...argv] : argv, here).then((code) => {
     process.exitCode = code
   })
+}
