@@ -153,7 +153,12 @@ async function whoami(exec: Partial<ExecConfig>, options: Parameters<typeof kube
 
 describe.skipIf(skipped)('credential workload-api', () => {
   beforeEach(async () => {
-    await api.behave({ identities: [{ spiffeId: ID, hint: 'host' }, { spiffeId: `${ID}-more`, hint: 'more' }] })
+    await api.behave({
+      identities: [
+        { spiffeId: ID, hint: 'host' },
+        { spiffeId: `${ID}-more`, hint: 'more' },
+      ],
+    })
   })
 
   test.each([V1, V1BETA1])('the username is the SPIFFE ID: %s', async (apiVersion) => {
@@ -180,7 +185,9 @@ env:
   })
 
   test("the seed's kubeconfig as it is, by the alias of its command", async () => {
-    expect(await whoami(parse(seed(SEED_PLUGIN)), { env: { SPIFFE_ENDPOINT_SOCKET: 'unix:///not/here' } })).toBe(ID)
+    expect(
+      await whoami({ args: [], ...parse(seed(SEED_PLUGIN)) }, { env: { SPIFFE_ENDPOINT_SOCKET: 'unix:///not/here' } }),
+    ).toBe(ID)
     expect(await api.behave({})).toMatchObject([{ audience: ['k8s-one'] }])
   })
 
@@ -246,6 +253,59 @@ env:
   })
 })
 
+describe.skipIf(skipped)('what spiffe-edge kubeconfig writes', () => {
+  async function written(kind: string, ...options: string[]): Promise<string> {
+    const { server, ca } = apiserver
+    // A user who is somebody else, and a context that has it.
+    const kubeconfig = writeKubeconfig(
+      folder,
+      { server, ca },
+      { ...BY_WORKLOAD_API, command: 'other' },
+      { audience: 'k8s-one' },
+    )
+    const args = ['kubeconfig', kind, '--user', 'me', '--kubeconfig', kubeconfig, '--context', 'it', ...options]
+    const { code, stderr } = await run(folder, 'spiffe-edge', args, { env: { PATH } })
+    expect(code, stderr).toBe(0)
+    return kubeconfig
+  }
+  async function whoamiBy(kubeconfig: string, env: Record<string, string> = {}): Promise<string> {
+    const { code, stdout, stderr } = await run(
+      folder,
+      KUBECTL,
+      ['--kubeconfig', kubeconfig, 'auth', 'whoami', '-o', 'jsonpath={.status.userInfo.username}'],
+      { env: { PATH, HOME: folder.path, ...env } },
+    )
+    return code === 0 ? stdout : stderr
+  }
+
+  test.each(['v1', 'v1beta1'])(
+    'workload-api, %s: kubectl takes it, and hands over the audience of the cluster',
+    async (version) => {
+      await api.behave({ identities: [{ spiffeId: ID }] })
+      const kubeconfig = await written('workload-api', '--socket', api.address, '--api-version', version)
+      expect(await whoamiBy(kubeconfig)).toBe(ID)
+      expect(await api.behave({})).toMatchObject([{ audience: ['k8s-one'] }])
+    },
+  )
+
+  test('workload-api with an audience of its own', async () => {
+    await api.behave({ identities: [{ spiffeId: ID }] })
+    expect(await whoamiBy(await written('workload-api', '--socket', api.address, '--audience', 'k8s'))).toBe(ID)
+    expect(await api.behave({})).toMatchObject([{ audience: ['k8s'] }])
+  })
+
+  test('psat', async () => {
+    const file = folder.write(await apiserver.podToken('shop', 'web', 'web-0', 'spiffe-edge'))
+    const kubeconfig = await written('psat', '--issuer', workerUrl, '--token-file', file)
+    expect(await whoamiBy(kubeconfig, { NODE_EXTRA_CA_CERTS: workerCa })).toBe(POD_ID)
+  })
+
+  test('EX-7: where the command is missing, its hint', async () => {
+    const kubeconfig = await written('workload-api', '--command', 'spiffe-edge-is-not-here')
+    expect(await whoamiBy(kubeconfig)).toContain('spiffe-edge is not on the PATH of this program')
+  })
+})
+
 describe.skipIf(skipped || missing('python'))('EX-5: interactiveMode and the terminal', () => {
   /** Writes down what the plugin is told and what it answers. */
   function spy(): { command: string; told(): { spec: { interactive: boolean } }[]; answered(): typeof told } {
@@ -271,13 +331,16 @@ describe.skipIf(skipped || missing('python'))('EX-5: interactiveMode and the ter
     ['IfAvailable', true, true],
     ['IfAvailable', false, false],
     ['Always', true, true],
-  ])('%s, terminal %j: it is told %j, answers with the same, and never reads or asks', async (interactiveMode, terminal, interactive) => {
-    await api.behave({ identities: [{ spiffeId: ID }] })
-    const { command, told, answered } = spy()
-    expect(await whoami({ command, interactiveMode }, { terminal })).toBe(ID)
-    expect(told()).toMatchObject([{ spec: { interactive } }])
-    expect(answered()).toMatchObject([{ spec: { interactive } }])
-  })
+  ])(
+    '%s, terminal %j: it is told %j, answers with the same, and never reads or asks',
+    async (interactiveMode, terminal, interactive) => {
+      await api.behave({ identities: [{ spiffeId: ID }] })
+      const { command, told, answered } = spy()
+      expect(await whoami({ command, interactiveMode }, { terminal })).toBe(ID)
+      expect(told()).toMatchObject([{ spec: { interactive } }])
+      expect(answered()).toMatchObject([{ spec: { interactive } }])
+    },
+  )
 
   test('Always without a terminal: kubectl does not run it', async () => {
     await api.behave({ identities: [{ spiffeId: ID }] })
@@ -290,7 +353,11 @@ describe.skipIf(skipped || missing('python'))('EX-5: interactiveMode and the ter
   test('standard input that kubectl reads itself is left to it', async () => {
     await api.behave({ identities: [{ spiffeId: ID }] })
     const input = JSON.stringify({ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'x', namespace: 'shop' } })
-    const review = await kubectl({ interactiveMode: 'IfAvailable' }, ['create', '--dry-run=client', '-o', 'name', '-f', '-'], { input })
+    const review = await kubectl(
+      { interactiveMode: 'IfAvailable' },
+      ['create', '--dry-run=client', '-o', 'name', '-f', '-'],
+      { input },
+    )
     expect([review.code, review.stdout, review.stderr]).toEqual([0, 'configmap/x\n', ''])
   })
 
@@ -312,7 +379,15 @@ describe.skipIf(skipped)('credential psat and oidc-file', () => {
   const podToken = (audience = 'spiffe-edge') => apiserver.podToken('shop', 'web', 'web-0', audience)
   function ciToken(claims: object = {}): string {
     const now = Math.floor(Date.now() / 1000)
-    const usual = { iss: ci.url, aud: workerUrl, sub: 'repo:shop', iat: now, nbf: now, exp: now + 600, jti: randomUUID() }
+    const usual = {
+      iss: ci.url,
+      aud: workerUrl,
+      sub: 'repo:shop',
+      iat: now,
+      nbf: now,
+      exp: now + 600,
+      jti: randomUUID(),
+    }
     return forge(keyOf(ci), { alg: 'ES256', kid: keyOf(ci).kid, typ: 'JWT' }, { ...usual, ...claims })
   }
 
@@ -325,7 +400,9 @@ describe.skipIf(skipped)('credential psat and oidc-file', () => {
     const exec = { args: ['credential', 'psat'], provideClusterInfo: true }
     const options = { env: { ...env, NODE_EXTRA_CA_CERTS: workerCa }, extension: { audience: 'k8s-one' } }
     expect(await whoami(exec, options)).toBe(POD_ID)
-    expect(worker.log).toContainEqual(expect.objectContaining({ event: 'decision', decision: 'issued', spiffe_id: POD_ID }))
+    expect(worker.log).toContainEqual(
+      expect.objectContaining({ event: 'decision', decision: 'issued', spiffe_id: POD_ID }),
+    )
   })
 
   test('psat: the kubelet has put another token into the file: the next command uses that', async () => {
@@ -343,13 +420,20 @@ describe.skipIf(skipped)('credential psat and oidc-file', () => {
     ['a token for another audience', async () => podToken('vault'), /refuses \(400\)/],
     ["the API server's own token", async () => podToken(SERVICE_ACCOUNT_ISSUER), /refuses \(400\)/],
     ['a token of nobody', async () => ciToken({ sub: 'repo:other' }), /refuses \(400\)/],
-    ['an expired token', async () => ciToken({ exp: 1_700_000_600, iat: 1_700_000_000, nbf: 1_700_000_000 }), /refuses \(400\)/],
-  ] as [string, () => Promise<string>, RegExp][])('%s is refused at once, and nothing of it is said', async (_, make, message) => {
-    const token = await make()
-    const said = await whoami(exchanged('psat', folder.write(token), '--timeout', '3600'))
-    expect(said).toMatch(message)
-    for (const part of token.split('.')) expect(said).not.toContain(part)
-  })
+    [
+      'an expired token',
+      async () => ciToken({ exp: 1_700_000_600, iat: 1_700_000_000, nbf: 1_700_000_000 }),
+      /refuses \(400\)/,
+    ],
+  ] as [string, () => Promise<string>, RegExp][])(
+    '%s is refused at once, and nothing of it is said',
+    async (_, make, message) => {
+      const token = await make()
+      const said = await whoami(exchanged('psat', folder.write(token), '--timeout', '3600'))
+      expect(said).toMatch(message)
+      for (const part of token.split('.')) expect(said).not.toContain(part)
+    },
+  )
 
   test('an audience that the registration does not have', async () => {
     const said = await whoami(exchanged('psat', folder.write(await podToken()), '--audience', 'vault'))

@@ -87,7 +87,8 @@ describe.skipIf(skipped)("client-go's exec package", () => {
     client = await startExecClient(kubeconfig, { PATH, SPIFFE_ENDPOINT_SOCKET: api.address, ...env })
     return client
   }
-  const runsOf = async (started: ExecClient, advanceSeconds?: number) => (await started.get('/api', advanceSeconds)).runs
+  const runsOf = async (started: ExecClient, advanceSeconds?: number) =>
+    (await started.get('/api', advanceSeconds)).runs
 
   test('one run serves all requests until the expiry, which is before that of the token; then it is run again', async () => {
     await api.behave({ identities: [{ spiffeId: ID }] })
@@ -171,25 +172,31 @@ describe.skipIf(skipped)("client-go's exec package", () => {
     expect(failed.stderr).toContain('--audience')
   })
 
-  test.each([V1, V1BETA1])('EX-1: the answer is %s if that is asked for, whatever EXEC_CREDENTIAL_VERSION says', async (apiVersion) => {
-    await api.behave({ identities: [{ spiffeId: ID }] })
-    const other = apiVersion === V1 ? 'v1beta1' : 'v1'
-    const started = await startClient({ apiVersion, env: [{ name: 'EXEC_CREDENTIAL_VERSION', value: other }] })
-    expect(await started.get('/api')).toMatchObject({ status: 200, runs: [0], error: '' })
-  })
+  test.each([V1, V1BETA1])(
+    'EX-1: the answer is %s if that is asked for, whatever EXEC_CREDENTIAL_VERSION says',
+    async (apiVersion) => {
+      await api.behave({ identities: [{ spiffeId: ID }] })
+      const other = apiVersion === V1 ? 'v1beta1' : 'v1'
+      const started = await startClient({ apiVersion, env: [{ name: 'EXEC_CREDENTIAL_VERSION', value: other }] })
+      expect(await started.get('/api')).toMatchObject({ status: 200, runs: [0], error: '' })
+    },
+  )
 
   test.each([
     ['a text', { audience: 'k8s-one' }, true, ['k8s-one']],
     ['a list', { audience: ['k8s-one', 'k8s-two'] }, true, ['k8s-one', 'k8s-two']],
     ['not there', { other: true }, true, ['k8s-variable']],
     ['not handed over', { audience: 'k8s-one' }, false, ['k8s-variable']],
-  ] as const)("EX-2: the audience of the cluster's exec extension is %s", async (_, extension, provideClusterInfo, audience) => {
-    await api.behave({ identities: [{ spiffeId: ID }] })
-    const env = [{ name: 'SPIFFE_JWT_AUDIENCE', value: 'k8s-variable' }]
-    const started = await startClient({ provideClusterInfo, env }, { extension })
-    expect(await started.get('/api')).toMatchObject({ status: 200, runs: [0] })
-    expect(await api.behave({})).toMatchObject([{ audience }])
-  })
+  ] as const)(
+    "EX-2: the audience of the cluster's exec extension is %s",
+    async (_, extension, provideClusterInfo, audience) => {
+      await api.behave({ identities: [{ spiffeId: ID }] })
+      const env = [{ name: 'SPIFFE_JWT_AUDIENCE', value: 'k8s-variable' }]
+      const started = await startClient({ provideClusterInfo, env }, { extension })
+      expect(await started.get('/api')).toMatchObject({ status: 200, runs: [0] })
+      expect(await api.behave({})).toMatchObject([{ audience }])
+    },
+  )
 
   test.each([[{ audience: 7 }], [{ audience: ['k8s', null] }], [{ audience: '' }], [{ audience: [] }]])(
     "EX-2: the cluster's exec extension %j is refused",

@@ -1,12 +1,20 @@
 /** What a credential plugin leaves behind, as strace sees it: of the tokens nothing but the answer on standard output. */
 
+import { readFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Folder } from '../support/cli.ts'
-import { createSigner, type Ended, installCommands, run, startWorkloadApi, V1, type WorkloadApi } from '../support/exec_plugin.ts'
+import {
+  createSigner,
+  type Ended,
+  installCommands,
+  run,
+  startWorkloadApi,
+  V1,
+  type WorkloadApi,
+} from '../support/exec_plugin.ts'
 import { forge } from '../support/jwt_forge.ts'
 import { missing } from '../support/tools.ts'
 
@@ -32,7 +40,8 @@ interface Traced extends Ended {
 }
 
 /** Programs that are started, with arguments and environment; files that are opened; whatever is written, with what the descriptor stands for. */
-const CALLS = 'execve,execveat,openat,open,creat,rename,renameat2,link,linkat,write,writev,pwrite64,pwritev,sendto,sendmsg,sendmmsg'
+const CALLS =
+  'execve,execveat,openat,open,creat,rename,renameat2,link,linkat,write,writev,pwrite64,pwritev,sendto,sendmsg,sendmmsg'
 
 async function traced(args: readonly string[], env: Record<string, string> = {}): Promise<Traced> {
   const log = join(folder.path, 'strace.log')
@@ -114,7 +123,10 @@ describe.skipIf(skipped)('strace of a credential plugin', () => {
   })
 
   test.each([
-    ['in its answer', { status: 400, body: { error: 'invalid_request', error_description: `bad token ${subjectToken}!` } }],
+    [
+      'in its answer',
+      { status: 400, body: { error: 'invalid_request', error_description: `bad token ${subjectToken}!` } },
+    ],
     ['as its trouble', { status: 503, body: { error_description: `cannot verify ${subjectToken}` } }],
     ['as the SVID', { status: 200, body: { access_token: subjectToken } }],
     ['as an id', { status: 400, body: { error_description: 'no', id: subjectToken, reason: subjectToken } }],

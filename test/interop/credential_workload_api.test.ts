@@ -288,11 +288,14 @@ describe.skipIf(skipped)("beside the seed's plugin, in go-spiffe", () => {
     ['no SPIFFE ID', { identities: [{ spiffeId: 'alice', claims: { sub: 'alice' } }] }],
     ['no end', { identities: [{ spiffeId: ID, claims: { exp: null } }] }],
     ['an expired token', { identities: [{ spiffeId: ID, lifetimeSeconds: -120 }] }],
-  ] as [string, Behaviour][])('%s: it has no credential, and waits for ever in silence; ours says why', async (_, behaviour) => {
-    const seed = await bySeed(behaviour)
-    expect([seed.code, seed.stdout, seed.stderr]).toEqual([null, '', ''])
-    const ours = await fetchFrom(behaviour, ['--timeout', '1'])
-    expect([ours.code, ours.stdout]).toEqual([1, ''])
-    expect(ours.stderr).not.toBe('')
-  })
+  ] as [string, Behaviour][])(
+    '%s: it has no credential, and waits for ever in silence; ours says why',
+    async (_, behaviour) => {
+      const seed = await bySeed(behaviour)
+      expect([seed.code, seed.stdout, seed.stderr]).toEqual([null, '', ''])
+      const ours = await fetchFrom(behaviour, ['--timeout', '1'])
+      expect([ours.code, ours.stdout]).toEqual([1, ''])
+      expect(ours.stderr).not.toBe('')
+    },
+  )
 })

@@ -226,15 +226,8 @@ export interface ExecResult {
 }
 
 /** A program that has its credential from an exec plugin by client-go, and runs for as long as the test wants. */
-export async function startExecClient(
-  kubeconfig: string,
-  env: Readonly<Record<string, string>>,
-): Promise<ExecClient> {
-  const program = await startLineProgram(
-    resolve('build/go/exec-plugin'),
-    ['client', '--kubeconfig', kubeconfig],
-    env,
-  )
+export async function startExecClient(kubeconfig: string, env: Readonly<Record<string, string>>): Promise<ExecClient> {
+  const program = await startLineProgram(resolve('build/go/exec-plugin'), ['client', '--kubeconfig', kubeconfig], env)
   return {
     async get(path, advanceSeconds = 0) {
       const [answer] = await program.ask([{ get: path, advanceSeconds }])
