@@ -4,6 +4,7 @@
 //
 //	exec-plugin server --address ADDRESS --key FILE --key-id KID --issuer URL
 //	exec-plugin client --kubeconfig FILE
+//	exec-plugin stopwatch
 //
 // README.md describes what goes in and what comes out. An answer, good or bad,
 // is a line on standard output; a non-zero exit status means that there is none.
@@ -20,13 +21,14 @@ import (
 
 // commands are the sub-commands by name. Each parses its own arguments.
 var commands = map[string]func(args []string) error{
-	"server": runServer,
-	"client": runClient,
+	"server":    runServer,
+	"client":    runClient,
+	"stopwatch": runStopwatch,
 }
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: exec-plugin server|client [flags]")
+		fmt.Fprintln(os.Stderr, "usage: exec-plugin server|client|stopwatch [flags]")
 		os.Exit(2)
 	}
 	if err := commands[os.Args[1]](os.Args[2:]); err != nil {
