@@ -46,6 +46,7 @@ const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
   ],
   status: [async () => (await import('./commands/status.ts')).addStatus],
   rotate: [async () => (await import('./commands/rotate.ts')).addRotate],
+  completion: [async () => (await import('./commands/completion.ts')).addCompletion],
   verify: [async () => (await import('./commands/verify.ts')).addVerify],
 }
 
@@ -79,7 +80,9 @@ async function runCommand(argv: readonly string[], terminal: Terminal): Promise<
       writeErr: (text) => terminal.say(text.replace(/\n$/, '')),
     })
   const [verb = ''] = argv
-  for (const name of Object.hasOwn(COMMANDS, verb) ? [verb] : Object.keys(COMMANDS))
+  // What completes commands has to know them all.
+  const alone = Object.hasOwn(COMMANDS, verb) && verb !== 'completion'
+  for (const name of alone ? [verb] : Object.keys(COMMANDS))
     for (const load of COMMANDS[name] ?? []) await (await load())(program, terminal)
   try {
     await program.parseAsync([...argv], { from: 'user' })

@@ -1,7 +1,7 @@
 // node scripts/test.mjs <tier>…: every test of the tiers, and one line that sums them up.
 //
 //   quick    lint, types, unit tests inside workerd, the built worker in plain workerd: needs Node and npm alone
-//   interop  the real consumers: needs Go, Python and a keyring; where one is missing, its tests are skipped and named
+//   interop  the real consumers: needs Go, Python, a keyring and shells; where one is missing, its tests are skipped and named
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -15,6 +15,8 @@ const NEEDED = {
   go: ['go', ['version']],
   openssl: ['openssl', ['version']],
   python: ['python3', ['-c', 'import venv']],
+  zsh: ['zsh', ['--version']],
+  fish: ['fish', ['--version']],
   // It may be there and not be allowed to look at anything.
   strace: ['strace', ['-o', '/dev/null', 'true']],
 }
