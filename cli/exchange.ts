@@ -13,6 +13,8 @@ import { printable } from './terminal.ts'
 const TOKEN_EXCHANGE_GRANT = 'urn:ietf:params:oauth:grant-type:token-exchange'
 const JWT_TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:jwt'
 const MAX_SAID_CHARACTERS = 300
+/** A reason, or the id of a decision: nothing that a token could be. */
+const NAME = /^[\w-]{1,64}$/
 
 /** The issuer has decided: to ask again is of no use until somebody has changed something. */
 export class Refused extends Failure {
@@ -153,14 +155,19 @@ async function post(issuer: string, path: string, options: RequestOptions): Prom
   if (status === 200 && body) return body
   if (status === 200) throw new Failure(`${issuer} answers with something that is not JSON`)
   const { error_description: description, reason, id } = body ?? {}
-  const said = typeof description === 'string' ? `: ${printable(description.slice(0, MAX_SAID_CHARACTERS))}` : ''
-  const reference = typeof id === 'string' ? ` (${printable(id.slice(0, 64))})` : ''
+  const said = typeof description === 'string' ? `: ${quote(description)}` : ''
+  const reference = typeof id === 'string' && NAME.test(id) ? ` (${id})` : ''
   if (status >= 500 || status === 429)
     throw new NotYet(`${issuer} cannot do it at the moment (${status})${said}${reference}`, retryAfterMs(headers))
   throw new Refused(
     `${issuer} refuses (${status})${said}${reference}`,
-    typeof reason === 'string' ? printable(reason.slice(0, 64)) : null,
+    typeof reason === 'string' && NAME.test(reason) ? reason : null,
   )
+}
+
+/** Whoever answers has our token, and may repeat it: what is shown has no word as long as a token. */
+function quote(description: string): string {
+  return printable(description.replace(/[\w.-]{64,}/g, '…').slice(0, MAX_SAID_CHARACTERS))
 }
 
 /** @see [RFC 9110 §10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3), of which the worker uses the seconds */

@@ -105,7 +105,8 @@ const here: Terminal = {
   say(line) {
     process.stderr.write(`${line}\n`)
   },
-  interactive: () => process.stdin.isTTY,
+  // Of what is no terminal it is not false, but undefined.
+  interactive: () => process.stdin.isTTY === true,
   now: () => Date.now(),
   wait: (milliseconds) => setTimeout(milliseconds),
 }

@@ -18,6 +18,8 @@ const NEEDED = {
   python: ['python3', ['-c', 'import venv']],
   zsh: ['zsh', ['--version']],
   fish: ['fish', ['--version']],
+  // It may be there and not be allowed to look at anything.
+  strace: ['strace', ['-o', '/dev/null', 'true']],
 }
 
 const tiers = process.argv.slice(2)
