@@ -3,7 +3,7 @@
 import type { Command } from 'commander'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { CREDENTIALS } from '../../cli/commands/credential.ts'
-import { type CredentialCommand, namedValues, parseOptions } from '../../cli/credential.ts'
+import { namedValues, parseOptions } from '../../cli/credential.ts'
 import { commandsOf } from '../../cli/examples.ts'
 import { COMMANDS, loadProgram } from '../../cli/main.ts'
 import { cli } from '../support/cli.ts'
@@ -43,9 +43,9 @@ test('every command has examples, and each is understood', async () => {
   }
 })
 
-describe.each(Object.keys(CREDENTIALS))('the two readers of the options of credential %s', (name) => {
+describe.each(Object.entries(CREDENTIALS))('the two readers of the options of credential %s', (name, load) => {
   test('read every one of them alike', async () => {
-    const { options } = (await CREDENTIALS[name]?.()) as CredentialCommand
+    const { options } = await load()
     for (const [option, { value, multiple }] of Object.entries(options)) {
       const [, command] = commandsOf(await loadProgram(['credential'], {} as never), '').find(
         ([path]) => path === `credential ${name}`,
@@ -59,7 +59,7 @@ describe.each(Object.keys(CREDENTIALS))('the two readers of the options of crede
   })
 
   test.each([['--nonsense'], ['operand'], ['--help'], ['--timeout']])('%s is for commander', async (argument) => {
-    const { options } = (await CREDENTIALS[name]?.()) ?? { options: {} }
+    const { options } = await load()
     expect(parseOptions([argument], options)).toBeNull()
   })
 })
