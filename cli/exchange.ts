@@ -4,8 +4,8 @@
  * @see [RFC 8693](https://www.rfc-editor.org/rfc/rfc8693)
  */
 
-import { decodeJwt } from 'jose'
 import { Failure } from './failure.ts'
+import { isMadeOutTo, readJwtSvid } from './jwt_svid.ts'
 import { NotYet } from './patience.ts'
 import { type Answer, type RequestOptions, requestJson, Unreachable } from './request.ts'
 import { printable } from './terminal.ts'
@@ -119,28 +119,6 @@ export async function certify(certification: Certification): Promise<X509Svid> {
     expiresAt: expiresAt as number,
     hint: typeof hint === 'string' ? hint : null,
   }
-}
-
-/**
- * Reads a JWT-SVID as far as its holder needs to: whether it is good is for those it is shown to.
- *
- * @returns null if it is none
- */
-export function readJwtSvid(
-  svid: string,
-): { readonly spiffeId: string; readonly audience: readonly string[]; readonly expiresAt: number } | null {
-  try {
-    const { sub, aud = [], exp } = decodeJwt(svid)
-    if (typeof sub !== 'string' || !sub.startsWith('spiffe://') || !Number.isSafeInteger(exp)) return null
-    return { spiffeId: sub, audience: [aud].flat(), expiresAt: exp as number }
-  } catch {
-    return null
-  }
-}
-
-/** @returns whether all of them may take it */
-export function isMadeOutTo(audience: readonly string[], wanted: readonly string[]): boolean {
-  return wanted.every((one) => audience.includes(one))
 }
 
 async function post(issuer: string, path: string, options: RequestOptions): Promise<NonNullable<Answer['body']>> {

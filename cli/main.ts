@@ -16,7 +16,7 @@ import type { Terminal } from './terminal.ts'
 type Add = (program: Command, terminal: Terminal) => void | Promise<void>
 
 /** Loaded only when asked for: a command should not wait for the libraries of another. */
-const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
+export const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
   kubeconfig: [async () => (await import('./commands/kubeconfig.ts')).addKubeconfig],
   credential: [async () => (await import('./commands/credential.ts')).addCredential],
   admin: [
@@ -71,19 +71,11 @@ export async function main(argv: readonly string[], terminal: Terminal): Promise
 }
 
 async function runCommand(argv: readonly string[], terminal: Terminal): Promise<number> {
-  const { Command, CommanderError } = await import('commander')
-  const program = new Command('spiffe-edge')
-    .description('the identity provider of a Kubernetes trust domain, from the command line')
-    .exitOverride()
-    .configureOutput({
-      writeOut: (text) => terminal.print(text),
-      writeErr: (text) => terminal.say(text.replace(/\n$/, '')),
-    })
+  const { CommanderError } = await import('commander')
   const [verb = ''] = argv
   // What completes commands has to know them all.
   const alone = Object.hasOwn(COMMANDS, verb) && verb !== 'completion'
-  for (const name of alone ? [verb] : Object.keys(COMMANDS))
-    for (const load of COMMANDS[name] ?? []) await (await load())(program, terminal)
+  const program = await loadProgram(alone ? [verb] : Object.keys(COMMANDS), terminal)
   try {
     await program.parseAsync([...argv], { from: 'user' })
     return 0
@@ -92,6 +84,25 @@ async function runCommand(argv: readonly string[], terminal: Terminal): Promise<
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
     throw error
   }
+}
+
+/**
+ * @param verbs which commands it is to have
+ * @returns what reads a command line
+ */
+export async function loadProgram(verbs: readonly string[], terminal: Terminal): Promise<Command> {
+  const { Command } = await import('commander')
+  const { addExamples } = await import('./examples.ts')
+  const program = new Command('spiffe-edge')
+    .description('the identity provider of a Kubernetes trust domain, from the command line')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => terminal.print(text),
+      writeErr: (text) => terminal.say(text.replace(/\n$/, '')),
+    })
+  for (const verb of verbs) for (const load of COMMANDS[verb] ?? []) await (await load())(program, terminal)
+  addExamples(program)
+  return program
 }
 
 /** This process, as a terminal. */

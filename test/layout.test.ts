@@ -199,7 +199,7 @@ function roomOf(path: string): string {
 
 function importsOf(file: string): string[] {
   const source = readFileSync(file, 'utf8')
-  return [...source.matchAll(/(?<!')(?:\bfrom|\bimport)\s*\(?\s*'([^']+)'/g)].map(
+  return [...source.matchAll(/(?<!')(?:\bfrom|\bimport)\s*\(?\s*'([^'\s]+)'/g)].map(
     ([, specifier]) => specifier as string,
   )
 }
