@@ -18,6 +18,9 @@ import { manifest } from '../test/support/policy.ts'
 
 const WARM_UP_ROUNDS = 5
 const BASELINE = 'node -e 0'
+/** What `node scripts/build_cli.mjs` makes. */
+const PACKAGED = 'dist/npm/main.cjs'
+const SINGLE_FILE = 'dist/single-file/spiffe-edge'
 
 process.chdir(resolve(import.meta.dirname, '..'))
 const { values } = parseArgs({
@@ -37,8 +40,8 @@ await api.behave({ identities: [{ spiffeId: 'spiffe://example.org/host/one' }] }
 const issuer = await startIssuer()
 const stopwatch = await startLineProgram('build/go/exec-plugin', ['stopwatch'])
 
-/** The built one if there is one, as npm installs it: a file that names its interpreter. */
-const program = resolve(existsSync('dist/cli/main.js') ? 'dist/cli/main.js' : 'cli/main.ts')
+/** As npm installs it: a file that names its interpreter. */
+const program = resolve(existsSync(PACKAGED) ? PACKAGED : 'cli/main.ts')
 const { HOME, XDG_RUNTIME_DIR, DBUS_SESSION_BUS_ADDRESS } = process.env
 const env = {
   PATH: [dirname(process.execPath), process.env.PATH].join(delimiter),
@@ -49,7 +52,6 @@ const env = {
   SPIFFE_ENDPOINT_SOCKET: api.address,
   SPIFFE_EDGE_ISSUER: issuer.url,
   SPIFFE_EDGE_TOKEN_FILE: issuer.tokenFile,
-  NODE_EXTRA_CA_CERTS: issuer.caFile,
   KUBERNETES_EXEC_INFO: JSON.stringify({
     apiVersion: 'client.authentication.k8s.io/v1',
     kind: 'ExecCredential',
@@ -57,16 +59,26 @@ const env = {
   }),
 }
 
-const commands = new Map<string, readonly string[]>([
-  [BASELINE, [process.execPath, '-e', '0']],
-  ['go-spiffe', [resolve('build/go/go-spiffe-plugin')]],
-  ['credential workload-api', [program, 'credential', 'workload-api']],
-  ['credential psat', [program, 'credential', 'psat']],
+interface Measured {
+  readonly command: readonly string[]
+  readonly env: Readonly<Record<string, string>>
+}
+const commands = new Map<string, Measured>([
+  [BASELINE, { command: [process.execPath, '-e', '0'], env }],
+  ['go-spiffe', { command: [resolve('build/go/go-spiffe-plugin')], env }],
 ])
+const forms = existsSync(SINGLE_FILE) ? [program, resolve(SINGLE_FILE)] : [program]
+for (const form of forms) {
+  const name = form === program ? 'credential' : 'single file: credential'
+  commands.set(`${name} workload-api`, { command: [form, 'credential', 'workload-api'], env })
+  // The roots are read with it, so the others have none.
+  const trusting = { ...env, NODE_EXTRA_CA_CERTS: issuer.caFile }
+  commands.set(`${name} psat`, { command: [form, 'credential', 'psat'], env: trusting })
+}
 for (const one of values.also) {
   const [, name, command] = /^([^=]+)=(.+)$/s.exec(one) ?? []
   if (!name || !command) throw new Error('--also NAME=COMMAND …')
-  commands.set(name, command.split(' '))
+  commands.set(name, { command: command.split(' '), env })
 }
 
 interface Sample {
@@ -89,7 +101,7 @@ else {
       const ratios = own.map((one, round) => one[kind] / (samples.get(BASELINE)?.[round]?.[kind] as number))
       return `${(median(own.map((one) => one[kind])) / 1000).toFixed(1).padStart(7)} ms ${median(ratios).toFixed(2).padStart(5)}`
     }
-    console.log(`${name.padEnd(28)} wall ${figure('wall')}   CPU ${figure('cpu')}`)
+    console.log(`${name.padEnd(36)} wall ${figure('wall')}   CPU ${figure('cpu')}`)
   }
 }
 await Promise.all([stopwatch.stop(), api.stop(), issuer.stop()])
@@ -97,7 +109,7 @@ process.exit(0)
 
 /** @returns µs */
 async function measure(name: string): Promise<Sample> {
-  const [answer = {}] = await stopwatch.ask([{ command: commands.get(name), env }])
+  const [answer = {}] = await stopwatch.ask([commands.get(name)])
   const { exitCode, stdout, stderr, wallMicroseconds, cpuMicroseconds } = answer
   if (exitCode !== 0 || (name !== BASELINE && !String(stdout).includes('ExecCredential')))
     throw new Error(`${name}: ${exitCode}\n${stderr}`)

@@ -17,6 +17,7 @@ import {
   type RunOptions,
   run,
   SEED_PLUGIN,
+  startExecClient,
   startWorkloadApi,
   V1,
   V1BETA1,
@@ -204,6 +205,21 @@ env:
   test('an audience that the API server does not know is refused there, and kubectl runs the plugin once more', async () => {
     expect(await whoami({ args: ['credential', 'workload-api', '--audience', 'other'] })).toContain('must be logged in')
     expect((await api.behave({})).length).toBeGreaterThanOrEqual(2)
+  })
+
+  test('EX-6: a token that has expired is a 401, the plugin is run again, and the next request is served', async () => {
+    await api.behave({ identities: [{ spiffeId: ID, lifetimeSeconds: 6 }] })
+    const { server, ca } = apiserver
+    const kubeconfig = writeKubeconfig(folder, { server, ca }, BY_WORKLOAD_API)
+    const client = await startExecClient(kubeconfig, { PATH, SPIFFE_ENDPOINT_SOCKET: api.address })
+    // A clock that is an hour slow: it takes the token for good whatever its expiry.
+    expect(await client.get('/api', -3600)).toMatchObject({ runs: [0] })
+    await expect.poll(() => client.get('/api')).toMatchObject({ status: 401, runs: [0] })
+    expect(apiserver.log()).toContain('token is expired')
+    await api.behave({ identities: [{ spiffeId: ID }] })
+    // The one before had six seconds as well, of which this machine may have taken all.
+    await expect.poll(() => client.get('/api')).toMatchObject({ status: 200, runs: [] })
+    await client.stop()
   })
 
   test('the kubelet starts before the agent: a socket that comes up late', async () => {
