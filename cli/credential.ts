@@ -32,6 +32,8 @@ export type OptionValues<T extends OptionTable> = {
 
 export interface CredentialCommand {
   readonly description: string
+  /** Whether it may ask a person something. */
+  readonly interactive?: boolean
   readonly options: OptionTable
   /** @throws Failure, UsageError */
   run(values: OptionValues<OptionTable>, terminal: Terminal): Promise<void>

@@ -13,6 +13,8 @@ const PROGRAMS = [
   { name: '', folder: 'test/cluster', args: ['.', 'k8s.io/kubernetes/cmd/kubectl'] },
   { name: 'vault-peers', folder: 'test/vault', args: ['.'] },
   { name: 'vault-core', folder: 'test/vault/core', args: ['.'] },
+  { name: 'exec-plugin', folder: 'test/exec_plugin', args: ['.'] },
+  { name: 'go-spiffe-plugin', folder: 'test/exec_plugin', args: ['./plugin'] },
 ]
 
 /** Throws if a program does not build. What is built already and unchanged costs seconds. */

@@ -188,6 +188,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   'node:os': ['cli'],
   'node:path': ['cli'],
   'node:readline': ['cli'],
+  'node:sea': ['cli'],
   'node:timers/promises': ['cli'],
   'node:tls': ['cli'],
   'node:util': ['cli'],
@@ -200,7 +201,7 @@ function roomOf(path: string): string {
 
 function importsOf(file: string): string[] {
   const source = readFileSync(file, 'utf8')
-  return [...source.matchAll(/(?<!')(?:\bfrom|\bimport)\s*\(?\s*'([^']+)'/g)].map(
+  return [...source.matchAll(/(?<!')(?:\bfrom|\bimport)\s*\(?\s*'([^'\s]+)'/g)].map(
     ([, specifier]) => specifier as string,
   )
 }

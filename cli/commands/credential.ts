@@ -4,7 +4,7 @@ import type { Command } from 'commander'
 import { addOptions, type CredentialCommand, namedValues, parseOptions } from '../credential.ts'
 import type { Terminal } from '../terminal.ts'
 
-const COMMANDS: Readonly<Record<string, () => Promise<CredentialCommand>>> = {
+export const CREDENTIALS: Readonly<Record<string, () => Promise<CredentialCommand>>> = {
   'workload-api': async () => (await import('./credential_workload_api.ts')).workloadApi,
   psat: async () => (await import('./credential_exchange.ts')).psat,
   oidc: async () => (await import('./credential_oidc.ts')).oidc,
@@ -17,8 +17,8 @@ const COMMANDS: Readonly<Record<string, () => Promise<CredentialCommand>>> = {
  * @throws Failure, UsageError
  */
 export async function runCredential([name = '', ...argv]: readonly string[], terminal: Terminal): Promise<boolean> {
-  if (!Object.hasOwn(COMMANDS, name)) return false
-  const command = await COMMANDS[name]?.()
+  if (!Object.hasOwn(CREDENTIALS, name)) return false
+  const command = await CREDENTIALS[name]?.()
   const values = command && parseOptions(argv, command.options)
   if (!values) return false
   await command.run(values, terminal)
@@ -29,7 +29,7 @@ export async function addCredential(program: Command, terminal: Terminal): Promi
   const credential = program
     .command('credential')
     .description('what kubectl runs to get a credential: see spiffe-edge kubeconfig')
-  for (const [name, load] of Object.entries(COMMANDS)) {
+  for (const [name, load] of Object.entries(CREDENTIALS)) {
     const { description, options, run } = await load()
     const command = credential.command(name).description(description)
     addOptions(command, options)

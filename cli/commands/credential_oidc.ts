@@ -28,23 +28,26 @@ const OPTIONS = {
   'spiffe-id': { type: 'string', value: 'id', description: 'which identity, where there are several' },
 } as const
 
-export const oidc = credentialCommand(
-  "from a person's login at an identity provider, in the browser",
-  OPTIONS,
-  async (values, terminal) => {
-    const info = readExecInfo(terminal)
-    const settings = loginSettings(values, terminal)
-    const svid = wantedSvid(values, info, terminal)
-    const store = new SessionStore(terminal.env)
-    const { session } = await store.read(settings.account)
-    const kept = freshCredential(session, nameOf(svid), terminal.now() / 1000)
-    if (kept) return terminal.print(execCredential(info, kept, terminal.now() / 1000))
-    const { obtainCredential } = await import('../login/obtain.ts')
-    const asked = { settings, svid, interactive: info.interactive, anew: false }
-    const credential = await obtainCredential(asked, store, terminal)
-    terminal.print(execCredential(info, credential, terminal.now() / 1000))
-  },
-)
+export const oidc = {
+  interactive: true,
+  ...credentialCommand(
+    "from a person's login at an identity provider, in the browser",
+    OPTIONS,
+    async (values, terminal) => {
+      const info = readExecInfo(terminal)
+      const settings = loginSettings(values, terminal)
+      const svid = wantedSvid(values, info, terminal)
+      const store = new SessionStore(terminal.env)
+      const { session } = await store.read(settings.account)
+      const kept = freshCredential(session, nameOf(svid), terminal.now() / 1000)
+      if (kept) return terminal.print(execCredential(info, kept, terminal.now() / 1000))
+      const { obtainCredential } = await import('../login/obtain.ts')
+      const asked = { settings, svid, interactive: info.interactive, anew: false }
+      const credential = await obtainCredential(asked, store, terminal)
+      terminal.print(execCredential(info, credential, terminal.now() / 1000))
+    },
+  ),
+}
 
 /** @throws UsageError */
 function wantedSvid(values: OptionValues<typeof OPTIONS>, info: ExecInfo, terminal: Terminal): WantedSvid | null {

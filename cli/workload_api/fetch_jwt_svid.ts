@@ -111,6 +111,7 @@ function call(socket: EndpointSocket, request: Uint8Array, timeoutMs: number): P
     stream.on('error', disconnected)
     stream.on('close', () => fail(STATUS.unavailable, 'breaks off'))
     stream.on('end', () => {
+      if (head[':status'] === undefined) return fail(STATUS.unavailable, 'breaks off before it answers')
       const { 'grpc-status': status, 'grpc-message': text } = { ...head, ...trailers }
       if (head[':status'] !== 200 || status === undefined) return fail(STATUS.unavailable, 'does not speak gRPC')
       if (status !== '0') return fail(statusOf(status), messageOf(text))
@@ -156,7 +157,8 @@ function messageOf(text: unknown): string {
 
 /** By its code: the message repeats what we know. */
 function disconnection(error: unknown): string {
-  const { code = '' } = error as NodeJS.ErrnoException
+  // A stream that is cancelled because its session cannot begin says that it is cancelled, and of the session why.
+  const { code = '' } = ((error as Error).cause ?? error) as NodeJS.ErrnoException
   if (code === 'ENOENT') return 'is not there'
   if (code === 'ECONNREFUSED') return 'is not listening'
   if (code === 'EACCES' || code === 'EPERM') return 'may not be used by this user'
@@ -183,7 +185,7 @@ function readSvid(bytes: Uint8Array): FetchedJwtSvid {
   const reader = new BinaryReader(bytes)
   while (reader.pos < reader.len) {
     const [field, type] = reader.tag()
-    if (field >= 1 && field <= 3 && type === WireType.LengthDelimited) texts[field - 1] = reader.string()
+    if (field >= 1 && field <= 3 && type === WireType.LengthDelimited) texts[field - 1] = reader.string(true)
     else reader.skip(type, field)
   }
   const [spiffeId = '', svid = '', hint = ''] = texts
