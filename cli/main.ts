@@ -10,6 +10,7 @@ import { setTimeout } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { runCredential } from './commands/credential.ts'
 import { Failure, UsageError } from './failure.ts'
+import { hasAbandonedKeyring } from './login/keyring.ts'
 import { writeStandardOutput } from './standard_output.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -131,5 +132,6 @@ if (import.meta.main) {
   const [, path = '', ...argv] = process.argv
   void main(basename(path) === PREDECESSOR ? ['credential', 'workload-api', ...argv] : argv, here).then((code) => {
     process.exitCode = code
+    if (hasAbandonedKeyring()) process.exit()
   })
 }

@@ -33,6 +33,13 @@ export const systemKeyring: Keyring = {
   remove: (account) => use(account, (entry, signal) => entry.deletePassword(signal)),
 }
 
+let abandoned = false
+
+/** @returns whether a call is under way that nobody waits for any more, and that would keep this process from ending */
+export function hasAbandonedKeyring(): boolean {
+  return abandoned
+}
+
 type Entry = import('@napi-rs/keyring').AsyncEntry
 
 async function use<T>(account: string, action: (entry: Entry, signal: AbortSignal) => Promise<T>): Promise<T> {
@@ -44,7 +51,8 @@ async function use<T>(account: string, action: (entry: Entry, signal: AbortSigna
     // Said outright: without a Secret Service the library would use the kernel's keyring, which forgets.
     entry = new AsyncEntry(SERVICE, account, { linux: { store: 'secret-service' } })
   } catch {
-    throw unusable('cannot be used: there is none in this session, or it is locked')
+    const hangs = performance.now() - started > OPENING_TIMEOUT_MS
+    throw unusable(hangs ? 'does not answer' : 'cannot be used: there is none in this session, or it is locked')
   }
   if (performance.now() - started > OPENING_TIMEOUT_MS) throw unusable('does not answer')
   const timeout = new AbortController()
@@ -53,7 +61,10 @@ async function use<T>(account: string, action: (entry: Entry, signal: AbortSigna
     return await Promise.race([
       action(entry, timeout.signal),
       new Promise<never>((_, reject) => {
-        timer = setTimeout(() => reject(unusable('does not answer')), PERSON_TIMEOUT_MS)
+        timer = setTimeout(() => {
+          abandoned = true
+          reject(unusable('does not answer'))
+        }, PERSON_TIMEOUT_MS)
       }),
     ])
   } catch (error) {

@@ -211,7 +211,7 @@ describe.skipIf(skipped)('a login in Chromium', () => {
     const page = await browser.next()
     const [, code = ''] = /enter the code (\S+)/.exec(first.said()) ?? []
     // What the person compares with what the terminal shows.
-    expect(await page.innerText('body')).toContain(code)
+    expect(await page.textContent('body')).toContain(code)
     await page.click('button[type=submit]')
     await page.fill('input[name=login]', 'alice')
     await page.click('button[type=submit]')
@@ -378,7 +378,7 @@ describe.skipIf(skipped || missing('go'))('kubectl, with a kube-apiserver that t
     await page.fill('input[name=login]', 'refuse')
     await page.click('button[type=submit]')
     await page.waitForURL(/\/callback\?/)
-    expect(await page.innerText('body')).toMatch(/login has failed[\s\S]*access_denied/)
+    expect(await page.textContent('body')).toMatch(/login has failed[\s\S]*access_denied/)
     const { code, stdout, stderr } = await first
     expect([code, stdout]).toEqual([1, ''])
     expect(stderr).toMatch(/refuses: access_denied \(not today\)[\s\S]*executable spiffe-edge failed with exit code 1/)

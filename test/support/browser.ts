@@ -83,5 +83,5 @@ export async function logInAs(name: string, page: Page): Promise<string> {
   await page.fill('input[name=login]', name)
   await page.click('button[type=submit]')
   await page.waitForURL(/\/callback\?/)
-  return await page.innerText('body')
+  return (await page.textContent('body')) ?? ''
 }

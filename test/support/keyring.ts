@@ -47,7 +47,7 @@ export async function openSession(keyring: keyof typeof START, home: string): Pr
     'dbus-run-session',
     ['--', 'sh', '-c', `${START[keyring]} echo "$DBUS_SESSION_BUS_ADDRESS" && exec cat`],
     {
-      stdio: ['pipe', 'pipe', 'inherit'],
+      stdio: ['pipe', 'pipe', 'ignore'],
       env: {
         PATH: process.env.PATH,
         HOME: home,
