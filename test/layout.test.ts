@@ -184,6 +184,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   'node:http': ['cli'],
   'node:http2': ['cli'],
   'node:https': ['cli'],
+  'node:module': ['cli'],
   'node:net': ['cli'],
   'node:os': ['cli'],
   'node:path': ['cli'],
@@ -192,6 +193,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   'node:timers/promises': ['cli'],
   'node:tls': ['cli'],
   'node:util': ['cli'],
+  'node:vm': ['cli'],
 }
 
 function roomOf(path: string): string {
