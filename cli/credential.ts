@@ -58,17 +58,18 @@ export function parseOptions(argv: readonly string[], options: OptionTable): Opt
   }
 }
 
-/** Tells commander of the table. */
+/** Adds the table to a command of commander's. */
 export function addOptions(command: Command, options: OptionTable): void {
-  for (const [name, { value, multiple, description }] of Object.entries(options))
+  for (const [name, { value, multiple, description }] of Object.entries(options)) {
     if (!value) command.option(`--${name}`, description)
     else if (!multiple) command.option(`--${name} <${value}>`, description)
     else command.option(`--${name} <${value}>`, description, (one: string, before: string[] = []) => [...before, one])
+  }
 }
 
-/** @returns what commander has read, under the names that the options have */
-export function namedValues(command: Command, values: object): OptionValues<OptionTable> {
-  const named = command.options.map((option) => [option.long?.slice(2), values[option.attributeName() as never]])
+/** @returns what commander has read, as `parseOptions` would have */
+export function namedValues<T extends OptionTable>(command: Command, values: Record<string, unknown>): OptionValues<T> {
+  const named = command.options.map((option) => [option.long?.slice(2), values[option.attributeName()]])
   return Object.fromEntries(named.filter(([, value]) => value !== undefined))
 }
 

@@ -11,6 +11,9 @@ const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'kubeconfig psat': [
     'kubeconfig psat --issuer https://issuer.example.org --token-file /var/run/secrets/spiffe-edge/token',
   ],
+  'kubeconfig oidc': [
+    'kubeconfig oidc --issuer-url https://login.example.org --client-id kubernetes --kubeconfig ~/.kube/config --context shop',
+  ],
   'kubeconfig oidc-file': ['kubeconfig oidc-file --issuer https://issuer.example.org --token-file ci-token'],
   'credential workload-api': [
     'credential workload-api',
@@ -19,6 +22,12 @@ const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'credential psat': [
     'credential psat --issuer https://issuer.example.org --token-file /var/run/secrets/spiffe-edge/token',
   ],
+  'credential oidc': [
+    'credential oidc --issuer-url https://login.example.org --client-id kubernetes',
+    'credential oidc --issuer-url https://login.example.org --client-id kubernetes --exchange --issuer https://issuer.example.org',
+  ],
+  login: ['login --issuer-url https://login.example.org --client-id kubernetes'],
+  logout: ['logout', 'logout --issuer-url https://login.example.org'],
   'credential oidc-file': [
     'credential oidc-file --issuer https://issuer.example.org --token-file ci-token --audience k8s',
   ],

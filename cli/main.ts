@@ -19,6 +19,8 @@ type Add = (program: Command, terminal: Terminal) => void | Promise<void>
 export const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
   kubeconfig: [async () => (await import('./commands/kubeconfig.ts')).addKubeconfig],
   credential: [async () => (await import('./commands/credential.ts')).addCredential],
+  login: [async () => (await import('./commands/login.ts')).addLogin],
+  logout: [async () => (await import('./commands/logout.ts')).addLogout],
   admin: [
     async () => (await import('./commands/admin_create.ts')).addAdminCreate,
     async () => (await import('./commands/admin_token.ts')).addAdminToken,

@@ -52,6 +52,8 @@ export class Unreachable extends Failure {}
 export interface RequestOptions {
   readonly method?: string
   readonly bearer?: string
+  /** They go before those that follow from the rest. */
+  readonly headers?: Readonly<Record<string, string>>
   /** A form, or what becomes JSON. */
   readonly body?: URLSearchParams | object
   readonly tls?: Tls
@@ -78,7 +80,7 @@ export async function requestJson(url: string, who: string, options: RequestOpti
 export function requestBytes(
   url: string,
   who: string,
-  { method = 'GET', bearer, body, tls = {}, timeoutMs = TIMEOUT_MS }: RequestOptions = {},
+  { method = 'GET', bearer, headers: given = {}, body, tls = {}, timeoutMs = TIMEOUT_MS }: RequestOptions = {},
   // kube-apiserver answers 406 for its JWKS to somebody who takes only application/json.
   accept = 'application/json, application/jwk-set+json',
   maxBytes = MAX_ANSWER_BYTES,
@@ -92,6 +94,7 @@ export function requestBytes(
       'content-type': form ? 'application/x-www-form-urlencoded' : 'application/json',
       'content-length': Buffer.byteLength(content),
     }),
+    ...given,
   }
   const signal = AbortSignal.timeout(timeoutMs)
   return new Promise((resolve, reject) => {

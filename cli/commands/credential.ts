@@ -7,6 +7,7 @@ import type { Terminal } from '../terminal.ts'
 export const CREDENTIALS: Readonly<Record<string, () => Promise<CredentialCommand>>> = {
   'workload-api': async () => (await import('./credential_workload_api.ts')).workloadApi,
   psat: async () => (await import('./credential_exchange.ts')).psat,
+  oidc: async () => (await import('./credential_oidc.ts')).oidc,
   'oidc-file': async () => (await import('./credential_exchange.ts')).oidcFile,
 }
 
@@ -32,6 +33,6 @@ export async function addCredential(program: Command, terminal: Terminal): Promi
     const { description, options, run } = await load()
     const command = credential.command(name).description(description)
     addOptions(command, options)
-    command.action((values: object) => run(namedValues(command, values), terminal))
+    command.action((values: Record<string, unknown>) => run(namedValues(command, values), terminal))
   }
 }

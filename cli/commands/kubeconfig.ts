@@ -45,7 +45,7 @@ export async function addKubeconfig(program: Command, terminal: Terminal): Promi
       .addOption(new Option('-o, --output <format>', 'how it is printed').choices(FORMATS).default('yaml'))
     addOptions(command, options)
     command.action(async (values: Options) => {
-      const args = ['credential', name, ...argumentsOf(options, namedValues(command, values))]
+      const args = ['credential', name, ...argumentsOf(options, namedValues(command, { ...values }))]
       await write(execUser(values, args, interactive ?? false), values, terminal)
     })
   }

@@ -467,3 +467,50 @@ describe.skipIf(skipped)('credential psat and oidc-file', () => {
     expect(await whoami(exchanged('psat', '-'))).toContain('--token-file: must be a file')
   })
 })
+
+describe.skipIf(skipped)('docs/kubectl.md', () => {
+  const text = readFileSync('docs/kubectl.md', 'utf8')
+  const commands = [...text.matchAll(/```sh\n([\s\S]*?)```/g)].flatMap(([, block]) => (block ?? '').trim().split('\n'))
+  const results = new Map<string, Ended>()
+
+  beforeAll(async () => {
+    await api.behave({ identities: [{ spiffeId: ID }] })
+    const { server, ca } = apiserver
+    const kubeconfig = readFileSync(
+      writeKubeconfig(folder, { server, ca }, { ...BY_WORKLOAD_API, command: 'x' }),
+      'utf8',
+    )
+    folder.write(
+      {
+        ...JSON.parse(kubeconfig),
+        contexts: [{ name: 'shop', context: { cluster: 'it', user: 'it' } }],
+        'current-context': 'shop',
+      },
+      'kubeconfig',
+    )
+    folder.write(await apiserver.podToken('shop', 'web', 'web-0', 'spiffe-edge'), 'token')
+    for (const command of commands) {
+      const here = command.replace('https://issuer.example.org', workerUrl)
+      const script = `cd ${folder.path}; kubectl() { ${KUBECTL} "$@"; }\n${here}`
+      const env = { PATH, HOME: folder.path, SPIFFE_ENDPOINT_SOCKET: api.address, NODE_EXTRA_CA_CERTS: workerCa }
+      results.set(command, await run(folder, 'bash', ['-euc', script], { env }))
+    }
+  })
+
+  test('every command does what is written there', () => {
+    expect(commands).toHaveLength(6)
+    for (const [command, { code, stderr }] of results)
+      expect([command, code, stderr]).toEqual([command, 0, expect.any(String)])
+    const stdout = (command: RegExp) => results.get(commands.find((one) => command.test(one)) ?? '')?.stdout ?? ''
+    expect(stdout(/whoami/)).toMatch(new RegExp(`^Username +${ID}$`, 'm'))
+    for (const command of [/workload-api$/, /psat/, /oidc-file/])
+      expect(JSON.parse(stdout(command)).kind).toBe('ExecCredential')
+  })
+
+  test('what it says of the cluster in the kubeconfig', async () => {
+    const [, block = ''] = /```yaml\n(clusters:[\s\S]*?)```/.exec(text) ?? []
+    const [{ cluster }] = parse(block).clusters
+    const [{ name, extension }] = cluster.extensions
+    expect([name, extension]).toEqual(['client.authentication.k8s.io/exec', { audience: 'k8s-shop' }])
+  })
+})
