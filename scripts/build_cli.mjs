@@ -31,6 +31,23 @@ const require = createRequire(import.meta.url)
 
 const FORMS = { package: buildPackage, 'single-file': buildSingleFile }
 
+/**
+ * In one file, all modules of Node that any command needs would be loaded for each. As CommonJS modules they are loaded with the first of ours that
+ * needs them, as they are from chunks.
+ */
+const WHEN_NEEDED = '\0when-needed:'
+const builtinsWhenNeeded = {
+  name: 'builtins-when-needed',
+  resolveId(id, importer) {
+    if (!id.startsWith('node:')) return null
+    return importer?.startsWith(WHEN_NEEDED) ? { id, external: true } : WHEN_NEEDED + id
+  },
+  load(id) {
+    if (!id.startsWith(WHEN_NEEDED)) return null
+    return `module.exports = require(${JSON.stringify(id.slice(WHEN_NEEDED.length))})`
+  },
+}
+
 async function bundle(folder, { single }) {
   const bundled = await rolldown({
     input: { main: 'cli/main.ts' },
@@ -38,6 +55,7 @@ async function bundle(folder, { single }) {
     external: single ? [] : [KEYRING],
     resolve: single ? { alias: { [KEYRING]: resolve('cli/single_file/keyring.ts') } } : {},
     transform: { define: { 'import.meta.main': 'true' } },
+    plugins: single ? [builtinsWhenNeeded] : [],
     // The commands are loaded when they are asked for, but what main.ts needs at once, all of them have.
     checks: { ineffectiveDynamicImport: false },
   })
