@@ -182,7 +182,6 @@ const PACKAGES: Record<string, readonly string[]> = {
   'node:fs': ['cli'],
   'node:fs/promises': ['cli'],
   'node:http': ['cli'],
-  'node:http2': ['cli'],
   'node:https': ['cli'],
   'node:module': ['cli'],
   'node:net': ['cli'],
