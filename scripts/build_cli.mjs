@@ -63,9 +63,10 @@ async function bundle(input, folder, options) {
 }
 
 async function bundleCommands(folder) {
-  const start = new RegExp(`/(?:${START.join('|')})\\.ts$|rolldown.runtime`)
+  const start = new RegExp(`/(?:${START.join('|')})\\.ts$`)
+  const test = (id) => start.test(id.replaceAll('\\', '/'))
   const modules = await bundle('cli/main.ts', folder, {
-    codeSplitting: { groups: [{ name: 'start', test: start }] },
+    codeSplitting: { groups: [{ name: 'start', test }] },
     // What would be the entry does nothing but load this.
     entryFileNames: 'entry.cjs',
     chunkFileNames: ({ name }) => (name === 'start' ? 'main.cjs' : 'chunks/[name]-[hash].cjs'),
