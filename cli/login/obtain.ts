@@ -123,9 +123,13 @@ class Login {
     if (problem) throw new Failure(`${problem}, and --keyring-only is given`)
     const provider = await this.#discovered()
     const way = chooseWay(settings, provider, interactive, this.#terminal)
-    await backOff.count(this.#now(), true)
+    let asked = false
+    const onAsk = async () => {
+      await backOff.count(this.#now(), true)
+      asked = true
+    }
     try {
-      const { session, person } = await logIn(provider, settings, way, this.#terminal)
+      const { session, person } = await logIn(provider, settings, way, this.#terminal, onAsk)
       const { place, problem } = await this.#store.write(account, session, keyringOnly)
       backOff.clear()
       const name = person.name ? ` as ${printable(person.name.slice(0, 100))}` : ''
@@ -136,7 +140,7 @@ class Login {
       )
       return session
     } catch (error) {
-      await backOff.count(this.#now(), false)
+      if (asked) await backOff.count(this.#now(), false)
       throw error
     }
   }

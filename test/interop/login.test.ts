@@ -163,6 +163,20 @@ describe.skipIf(skipped)('a login in Chromium', () => {
     expect(await waiting.outcome).toMatchObject({ code: 1, stderr: expect.stringContaining('not answered') })
   })
 
+  test('pain 60: eight processes with a token that is nearly over: each refresh token is used once, and all are served', async () => {
+    await start('unlocked', { idTokenSeconds: 25 })
+    const first = credential()
+    await person()
+    await first.outcome
+    const opened = browser.opened()
+    const outcomes = await Promise.all(Array.from({ length: 8 }, () => credential().outcome))
+    expect(outcomes.map(({ code }) => code)).toEqual(Array(8).fill(0))
+    const used = idp.grants.map((grant) => grant.get('refresh_token')).filter((token) => token !== null)
+    expect(used.length).toBeGreaterThan(0)
+    expect(new Set(used).size).toBe(used.length)
+    expect(browser.opened()).toBe(opened)
+  })
+
   test('§12.7: a callback of another site’s making has no effect on a login that is under way', async () => {
     await start('unlocked')
     const first = credential()

@@ -127,9 +127,9 @@ describe('NA-1 to NA-4: authorization code with PKCE', () => {
       code: 1,
       stderr: expect.stringContaining(`port ${port} is taken`),
     })
-    expect(home.opened()).toEqual([])
+    expect([home.opened(), home.files()]).toEqual([[], []])
     await new Promise((resolve) => server.close(resolve))
-    expect((await home.run(['login', ...credentialArgv(idp, argv).slice(2)])).code).toBe(0)
+    expect((await home.credential(idp, argv)).code).toBe(0)
     expect(idp.authorizations[0]?.searchParams.get('redirect_uri')).toBe(`http://127.0.0.1:${port}/callback`)
   })
 
@@ -645,6 +645,18 @@ describe('DG: the device flow', () => {
   ])('DG-2: %s ends it', async (error, message) => {
     const { stderr, waits } = await polled([{ error }])
     expect([stderr, waits.length]).toEqual([expect.stringMatching(message), 1])
+  })
+
+  test('a page that is not of the web is not shown to anybody', async () => {
+    await start()
+    idp.intercept = (request, response) => {
+      if (request.url !== '/device/auth') return false
+      const body = { device_code: 'x', user_code: 'y', verification_uri: 'file:///etc/passwd', expires_in: 60 }
+      response.setHeader('content-type', 'application/json').end(JSON.stringify(body))
+      return true
+    }
+    const { code, stderr } = await home.credential(idp, ['--prompt', 'device'])
+    expect([code, stderr]).toEqual([1, expect.stringContaining('no web page')])
   })
 
   test('nobody comes: it ends when it was said to', async () => {
