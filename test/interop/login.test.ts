@@ -15,10 +15,15 @@ import { type KeyringSession, openSession } from '../support/keyring.ts'
 import { createServiceAccountKey, type KubeApiserver, startKubeApiserver } from '../support/kube_apiserver.ts'
 import { cliOf, credentialArgv, credentialIn, LoginHome } from '../support/login.ts'
 import { createCa, type TestCa } from '../support/pki.ts'
+import { freePort, type PlainWorkerd, startPlainWorkerd } from '../support/plain_workerd.ts'
+import { manifest } from '../support/policy.ts'
 import { findPieceOf } from '../support/tokens.ts'
 import { missing } from '../support/tools.ts'
 
 const CLIENT_SECRET = 'c2VjcmV0LW9mLXRoZS1jbGllbnQtMDEyMzQ1Njc4OQ'
+
+const PERSON_ID = 'spiffe://example.org/person/alice'
+const WHOAMI = ['auth', 'whoami', '-o', 'json']
 
 const folder = new Folder()
 const PATH = installCommands(folder)
@@ -164,7 +169,7 @@ describe.skipIf(skipped)('a login in Chromium', () => {
   })
 
   test('pain 60: eight processes with a token that is nearly over: each refresh token is used once, and all are served', async () => {
-    await start('unlocked', { idTokenSeconds: 25 })
+    await start('unlocked', { idTokenSeconds: 29 })
     const first = credential()
     await person()
     await first.outcome
@@ -319,9 +324,34 @@ describe.skipIf(skipped || missing('go'))('kubectl, with a kube-apiserver that t
   let apiserver: KubeApiserver
   /** One provider for all of it: the API server reads its keys once. */
   let trusted: IdentityProvider
+  let worker: PlainWorkerd
+  let workerUrl: string
 
   beforeAll(async () => {
     trusted = await startIdentityProvider({ tls, claims: { groups: ['developers'] } })
+    const port = await freePort()
+    workerUrl = `https://localhost:${port}`
+    worker = await startPlainWorkerd({
+      entry: 'development',
+      env: { MODE: 'development', ISSUER: workerUrl, TRUST_DOMAIN: 'example.org', SIGNING_KEY: 'local:one' },
+      manifest: manifest(
+        {
+          apiVersion: 'spiffe-edge.io/v1alpha1',
+          kind: 'OIDCAttestor',
+          metadata: { name: 'people' },
+          spec: { issuer: trusted.issuer, audience: CLIENT_ID },
+        },
+        {
+          apiVersion: 'kubespiffe.io/v1alpha1',
+          kind: 'WorkloadRegistration',
+          metadata: { name: 'alice' },
+          spec: { oidc: { attestor: 'people', subject: 'alice' }, spiffeID: PERSON_ID, audiences: ['k8s'] },
+        },
+      ),
+      tls: await ca.issue('localhost', '127.0.0.1'),
+      trusted: ca.certificate,
+      port,
+    })
     const configuration = {
       apiVersion: 'apiserver.config.k8s.io/v1',
       kind: 'AuthenticationConfiguration',
@@ -333,12 +363,17 @@ describe.skipIf(skipped || missing('go'))('kubectl, with a kube-apiserver that t
             groups: { claim: 'groups', prefix: 'team:' },
           },
         },
+        {
+          issuer: { url: workerUrl, audiences: ['k8s'], certificateAuthority: ca.certificate },
+          claimMappings: { username: { claim: 'sub', prefix: '' } },
+        },
       ],
     }
     apiserver = await startKubeApiserver(JSON.stringify(configuration), createServiceAccountKey('ES256'))
   })
   afterAll(async () => {
     await apiserver?.stop()
+    await worker?.stop()
     await trusted?.stop()
   })
   beforeEach(async () => {
@@ -346,15 +381,15 @@ describe.skipIf(skipped || missing('go'))('kubectl, with a kube-apiserver that t
     idp = { ...trusted, stop: async () => {} }
   })
 
-  function kubectl(args: readonly string[] = ['auth', 'whoami', '-o', 'json']): Promise<Outcome> {
+  function kubectl(more: readonly string[] = []): Promise<Outcome> {
     const exec = {
       apiVersion: V1,
       command: 'spiffe-edge',
-      args: ['credential', 'oidc', '--issuer-url', trusted.issuer],
+      args: ['credential', 'oidc', '--issuer-url', trusted.issuer, ...more],
       env: [{ name: 'CLIENT_ID', value: CLIENT_ID }],
       interactiveMode: 'IfAvailable',
     }
-    const child = spawn(KUBECTL, ['--kubeconfig', writeKubeconfig(folder, apiserver, exec), ...args], {
+    const child = spawn(KUBECTL, ['--kubeconfig', writeKubeconfig(folder, apiserver, exec), ...WHOAMI], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...env(), KUBECACHEDIR: join(home.path, 'kube') },
     })
@@ -389,6 +424,22 @@ describe.skipIf(skipped || missing('go'))('kubectl, with a kube-apiserver that t
     expect(outcomes.map(({ code }) => code)).toEqual(Array(20).fill(0))
     expect(new Set(outcomes.map((outcome) => who(outcome).username))).toEqual(new Set(['person:alice']))
     expect([browser.opened() - opened, trusted.grants.length - grants]).toEqual([1, 1])
+  })
+
+  test("--exchange: the person's token is exchanged at the worker, and kubectl is the SVID; another person has none", async () => {
+    const exchange = ['--exchange', '--issuer', workerUrl, '--audience', 'k8s']
+    const first = kubectl(exchange)
+    await person()
+    expect(who(await first)).toMatchObject({ username: PERSON_ID })
+    const opened = browser.opened()
+    expect(who(await kubectl(exchange))).toMatchObject({ username: PERSON_ID })
+    // The login is the same as without.
+    expect(who(await kubectl())).toMatchObject({ username: 'person:alice' })
+    expect(browser.opened()).toBe(opened)
+    await spiffeEdge(['logout']).outcome
+    const second = kubectl(exchange)
+    await person('bob')
+    expect(await second).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('refuses (') })
   })
 
   test('EX-1: a login that fails is an error of kubectl, with our message, and no credential', async () => {
