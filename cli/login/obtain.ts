@@ -128,6 +128,12 @@ class Login {
       await backOff.count(this.#now(), true)
       asked = true
     }
+    // Whoever presses Ctrl-C is there, and may have only changed their mind.
+    const interrupted = () => {
+      backOff.clear()
+      process.kill(process.pid, 'SIGINT')
+    }
+    process.once('SIGINT', interrupted)
     try {
       const { session, person } = await logIn(provider, settings, way, this.#terminal, onAsk)
       const { place, problem } = await this.#store.write(account, session, keyringOnly)
@@ -142,6 +148,8 @@ class Login {
     } catch (error) {
       if (asked) await backOff.count(this.#now(), false)
       throw error
+    } finally {
+      process.off('SIGINT', interrupted)
     }
   }
 

@@ -9,7 +9,7 @@ import {
   type IdentityProviderOptions,
   startIdentityProvider,
 } from '../../support/identity_provider.ts'
-import { credentialArgv, credentialIn, LoginHome } from '../../support/login.ts'
+import { cliOf, credentialArgv, credentialIn, LoginHome } from '../../support/login.ts'
 import { visit } from '../../support/person.ts'
 import { findPieceOf, makeTokenKey, signToken } from '../../support/tokens.ts'
 
@@ -526,6 +526,26 @@ describe('pains 56 and 57: no storm', () => {
     // Whoever says it again wants another: perhaps their groups have changed.
     await home.run(['login', ...credentialArgv(idp).slice(2)], { PERSON: 'bob' })
     expect(credentialIn(await home.credential(idp)).claims.sub).toBe('bob')
+  })
+
+  test('Ctrl-C is an answer: the next command asks again', async () => {
+    await start()
+    const first = cliOf(credentialArgv(idp), home.env('nobody'))
+    await expect.poll(first.said).toContain('Log in to')
+    first.child.kill('SIGINT')
+    expect(await first.outcome).toMatchObject({ code: 128, stdout: '' })
+    expect((await home.credential(idp)).code).toBe(0)
+  })
+
+  test('the command that is named is for just this login, whatever is in its options', async () => {
+    await start()
+    const odd = ['--token', 'access', '--scope', 'openid', '--authorization-parameter', "prompt=it's \u001b[31m"]
+    const argv = ['--timeout', '1', ...odd]
+    await home.credential(idp, argv, { PERSON: 'nobody' })
+    const { stderr } = await home.credential(idp, argv)
+    expect(stderr).toContain(
+      "--client-id kubectl --token access --scope openid --authorization-parameter 'prompt=it'\\''s \\u{1b}[31m'",
+    )
   })
 
   test('the pauses grow, and end with a login', async () => {
