@@ -10,7 +10,7 @@ import { setTimeout } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { runCredential } from './commands/credential.ts'
 import { Failure, UsageError } from './failure.ts'
-import { writeStandardOutput } from './standard_output.ts'
+import { writeStandard } from './standard_streams.ts'
 import type { Terminal } from './terminal.ts'
 
 type Add = (program: Command, terminal: Terminal) => void | Promise<void>
@@ -114,10 +114,8 @@ const here: Terminal = {
   get stdin() {
     return process.stdin
   },
-  print: writeStandardOutput,
-  say(line) {
-    process.stderr.write(`${line}\n`)
-  },
+  print: (text) => writeStandard(1, text),
+  say: (line) => writeStandard(2, `${line}\n`),
   // Of what is no terminal it is not false, but undefined.
   interactive: () => process.stdin.isTTY === true,
   now: () => Date.now(),
@@ -129,7 +127,7 @@ const PREDECESSOR = 'k8s-spiffe-workload-jwt-exec-auth'
 
 if (import.meta.main) {
   const [, path = '', ...argv] = process.argv
-  void main(basename(path) === PREDECESSOR ? ['credential', 'workload-api', ...argv] : argv, here).then((code) => {
-    process.exitCode = code
-  })
+  const command = basename(path) === PREDECESSOR ? ['credential', 'workload-api', ...argv] : argv
+  // What has been said is written. To leave at once saves Node taking itself apart, which somebody would wait for.
+  void main(command, here).then((code) => process.exit(code))
 }

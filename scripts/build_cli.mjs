@@ -18,7 +18,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { createRequire } from 'node:module'
-import { join, resolve, sep } from 'node:path'
+import { basename, join, resolve, sep } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { rolldown } from 'rolldown'
 
@@ -26,49 +26,36 @@ const KEYRING = '@napi-rs/keyring'
 /** Node's own, and the same for all its versions. */
 const FUSE = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2'
 
+/**
+ * What is loaded from the start until a credential that is kept has been printed. It is one file: each one more takes Node half a millisecond, and
+ * somebody waits for it on every kubectl.
+ */
+const START = [
+  'cli/(main|credential|exec_credential|failure|issuer|patience|standard_streams|terminal)',
+  'cli/commands/(credential|credential_oidc)',
+  'cli/login/(account|folders|keyring|session|session_store|settings|way)',
+  'worker/(endpoint_url|strict_json)',
+]
+
+/** What `credential workload-api` needs besides, as one more file. */
+const WORKLOAD_API = [
+  'cli/(jwt_svid|commands/credential_workload_api)\\.ts',
+  'cli/workload_api/(endpoint_socket|fetch_jwt_svid|hpack|http2_call)\\.ts',
+  'node_modules/@bufbuild/.*',
+  'node_modules/jose/dist/webapi/(util/(decode_jwt|base64url|errors)|lib/(buffer_utils|validate))\\.js',
+]
+
 const manifest = JSON.parse(readFileSync('package.json', 'utf8'))
 const require = createRequire(import.meta.url)
 
 const FORMS = { package: buildPackage, 'single-file': buildSingleFile }
 
-/**
- * In one file, all modules of Node that any command needs would be loaded for each. As CommonJS modules they are loaded with the first of ours that
- * needs them, as they are from chunks.
- */
-const WHEN_NEEDED = '\0when-needed:'
-const builtinsWhenNeeded = {
-  name: 'builtins-when-needed',
-  resolveId(id, importer) {
-    if (!id.startsWith('node:')) return null
-    return importer?.startsWith(WHEN_NEEDED) ? { id, external: true } : WHEN_NEEDED + id
-  },
-  load(id) {
-    if (!id.startsWith(WHEN_NEEDED)) return null
-    return `module.exports = require(${JSON.stringify(id.slice(WHEN_NEEDED.length))})`
-  },
-}
-
-/**
- * What `credential workload-api` is made of, as one chunk: to find a file takes Node a millisecond, and this would be twelve. What is not in the list is
- * found all the same.
- */
-const CREDENTIAL = [
-  /cli[\\/](?:credential|examples|exec_credential|failure|jwt_svid|patience|terminal)\.ts$/,
-  /cli[\\/]commands[\\/]credential(?:_workload_api)?\.ts$/,
-  /cli[\\/]workload_api[\\/](?:endpoint_socket|fetch_jwt_svid|hpack|http2_call)\.ts$/,
-  /worker[\\/]strict_json\.ts$/,
-  /node_modules[\\/]@bufbuild[\\/]/,
-  /node_modules[\\/]jose[\\/]dist[\\/]webapi[\\/](?:util[\\/](?:decode_jwt|base64url|errors)|lib[\\/](?:buffer_utils|validate))\.js$/,
-]
-
-async function bundle(folder, { single }) {
+async function bundle(input, folder, options) {
   const bundled = await rolldown({
-    input: { main: 'cli/main.ts' },
+    input: { main: input },
     platform: 'node',
-    external: single ? [] : [KEYRING],
-    resolve: single ? { alias: { [KEYRING]: resolve('cli/single_file/keyring.ts') } } : {},
+    external: [KEYRING],
     transform: { define: { 'import.meta.main': 'true' } },
-    plugins: single ? [builtinsWhenNeeded] : [],
     // The commands are loaded when they are asked for, but what main.ts needs at once, all of them have.
     checks: { ineffectiveDynamicImport: false },
   })
@@ -77,16 +64,32 @@ async function bundle(folder, { single }) {
     format: 'cjs',
     entryFileNames: 'main.cjs',
     chunkFileNames: 'chunks/[name]-[hash].cjs',
-    codeSplitting: single
-      ? false
-      : { groups: [{ name: 'credential', test: (id) => CREDENTIAL.some((path) => path.test(id)) }] },
     comments: { legal: false, jsdoc: false, annotation: false },
+    ...options,
   })
   return output.flatMap((chunk) => Object.keys(chunk.modules ?? {}))
 }
 
+async function bundleCommands(folder) {
+  const start = new RegExp(`/(?:${START.join('|')})\\.ts$|rolldown.runtime`)
+  const modules = await bundle('cli/main.ts', folder, {
+    codeSplitting: {
+      groups: [
+        { name: 'start', test: start, priority: 1 },
+        { name: 'workload_api', test: new RegExp(`/(?:${WORKLOAD_API.join('|')})$`) },
+      ],
+    },
+    // What would be the entry does nothing but load this.
+    entryFileNames: 'entry.cjs',
+    chunkFileNames: ({ name }) => (name === 'start' ? 'main.cjs' : 'chunks/[name]-[hash].cjs'),
+    banner: ({ name }) => (name === 'start' ? '#!/usr/bin/env node' : ''),
+  })
+  rmSync(join(folder, 'entry.cjs'))
+  return modules
+}
+
 async function buildPackage(folder) {
-  const modules = await bundle(folder, { single: false })
+  const modules = await bundleCommands(folder)
   const { name, version, description, license, dependencies } = manifest
   const own = {
     ...{ name, version, description, license },
@@ -101,28 +104,32 @@ async function buildPackage(folder) {
 }
 
 async function buildSingleFile(folder) {
-  const modules = await bundle(folder, { single: true })
-  const addon = require(`${KEYRING}/package.json`).napi.binaryName
-  const blob = join(folder, 'blob')
-  const config = join(folder, 'sea.json')
-  const executable = join(folder, 'spiffe-edge')
-  writeFileSync(
-    config,
-    JSON.stringify({
-      main: join(folder, 'main.cjs'),
-      output: blob,
-      disableExperimentalSEAWarning: true,
-      useCodeCache: true,
-      assets: { 'keyring.node': addonFile(addon) },
-    }),
-  )
+  const making = mkdtempSync(join(folder, 'making-'))
+  const modules = await bundleCommands(making)
+  const loader = join(making, 'loader')
+  await bundle('cli/single_file/main.ts', loader, {})
+  const files = [
+    join(making, 'main.cjs'),
+    ...readdirSync(join(making, 'chunks')).map((file) => join(making, 'chunks', file)),
+  ]
+  const addon = addonFile(require(`${KEYRING}/package.json`).napi.binaryName)
+  const [config, blob] = [join(making, 'sea.json'), join(making, 'blob')]
+  const settings = {
+    main: join(loader, 'main.cjs'),
+    output: blob,
+    disableExperimentalSEAWarning: true,
+    useCodeCache: true,
+    assets: { 'keyring.node': addon, ...Object.fromEntries(files.map((file) => [basename(file), file])) },
+  }
+  writeFileSync(config, JSON.stringify(settings))
   execFileSync(process.execPath, ['--experimental-sea-config', config], { stdio: ['ignore', 'ignore', 'inherit'] })
+  const executable = join(folder, 'spiffe-edge')
   copyFileSync(process.execPath, executable)
   chmodSync(executable, 0o755)
   const { inject } = require('postject')
   await inject(executable, 'NODE_SEA_BLOB', readFileSync(blob), { sentinelFuse: FUSE })
-  writeFileSync(join(folder, 'THIRD_PARTY_LICENSES'), licenses([...modules, addonFile(addon), process.execPath]))
-  for (const made of [config, blob, join(folder, 'main.cjs')]) rmSync(made)
+  writeFileSync(join(folder, 'THIRD_PARTY_LICENSES'), licenses([...modules, addon, process.execPath]))
+  rmSync(making, { recursive: true })
 }
 
 /** The addon of this platform, which npm has chosen. */

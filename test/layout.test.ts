@@ -183,6 +183,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   'node:fs/promises': ['cli'],
   'node:http': ['cli'],
   'node:https': ['cli'],
+  'node:module': ['cli'],
   'node:net': ['cli'],
   'node:os': ['cli'],
   'node:path': ['cli'],
@@ -191,6 +192,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   'node:timers/promises': ['cli'],
   'node:tls': ['cli'],
   'node:util': ['cli'],
+  'node:vm': ['cli'],
 }
 
 function roomOf(path: string): string {

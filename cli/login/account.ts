@@ -1,7 +1,5 @@
 /** Which login is meant: two commands with the same of all this share one, and whatever differs makes another. */
 
-import { createHash } from 'node:crypto'
-
 /** The member of a token answer that is shown to the API server. */
 export type TokenKind = 'id' | 'access'
 
@@ -16,13 +14,15 @@ export interface Account {
   readonly parameters: readonly (readonly [string, string])[]
 }
 
-/** @returns a name that is good for files, and says nothing */
-export function idOf({ issuer, clientId, token, scope, parameters }: Account): string {
-  const text = JSON.stringify([issuer, clientId, token, scope && [...scope].sort(), [...parameters].sort()])
-  return createHash('sha256').update(text).digest('hex').slice(0, 32)
+/** @returns the same text for the same login */
+export function textOf({ issuer, clientId, token, scope, parameters }: Account): string {
+  return JSON.stringify([issuer, clientId, token, scope && [...scope].sort(), [...parameters].sort()])
 }
 
-/** @returns what people see in their keyring */
-export function keyringAccount(account: Account): string {
-  return `${account.clientId}@${account.issuer} ${idOf(account)}`
+/**
+ * @param id by `account_id.ts`
+ * @returns what people see in their keyring
+ */
+export function keyringAccount({ clientId, issuer }: Account, id: string): string {
+  return `${clientId}@${issuer} ${id}`
 }

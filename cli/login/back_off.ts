@@ -8,7 +8,8 @@ import { join } from 'node:path'
 import { Failure } from '../failure.ts'
 import { replaceFile } from '../replace_file.ts'
 import { formatTime, type Terminal } from '../terminal.ts'
-import { type Account, idOf } from './account.ts'
+import type { Account } from './account.ts'
+import { idOf } from './account_id.ts'
 import { privateFolder, stateFolder } from './folders.ts'
 
 /** After the first prompt that came to nothing, the second, and so on. The last holds for all that follow. */

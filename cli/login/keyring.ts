@@ -38,15 +38,15 @@ type Entry = import('@napi-rs/keyring').AsyncEntry
 async function use<T>(account: string, action: (entry: Entry, signal: AbortSignal) => Promise<T>): Promise<T> {
   const unusable = (why: string, refused = false) => new KeyringFailure(`the keyring ${why}`, refused)
   let entry: Entry
-  const started = performance.now()
+  const started = Date.now()
   try {
-    const { AsyncEntry } = await import('@napi-rs/keyring')
+    const { AsyncEntry } = await import('../keyring_addon.ts')
     // Said outright: without a Secret Service the library would use the kernel's keyring, which forgets.
     entry = new AsyncEntry(SERVICE, account, { linux: { store: 'secret-service' } })
   } catch {
     throw unusable('cannot be used: there is none in this session, or it is locked')
   }
-  if (performance.now() - started > OPENING_TIMEOUT_MS) throw unusable('does not answer')
+  if (Date.now() - started > OPENING_TIMEOUT_MS) throw unusable('does not answer')
   const timeout = new AbortController()
   let timer: NodeJS.Timeout | undefined
   try {

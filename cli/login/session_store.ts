@@ -7,7 +7,7 @@ import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Failure } from '../failure.ts'
 import { printable, type Terminal } from '../terminal.ts'
-import { type Account, idOf, keyringAccount } from './account.ts'
+import { type Account, keyringAccount, textOf } from './account.ts'
 import { privateFolder, runtimeFolder, stateFolder } from './folders.ts'
 import { type Keyring, KeyringFailure, systemKeyring } from './keyring.ts'
 import { formatSession, parseSession, type Session } from './session.ts'
@@ -20,8 +20,8 @@ export const PLACES = {
 } as const
 export type Place = keyof typeof PLACES
 
-/** A line of the list. */
-export interface Kept {
+/** What stands in the file of a login. */
+interface Line {
   readonly account: Account
   readonly place: Place
   /** Whether the keyring may hold something of it: also what was there before and could not be taken away. */
@@ -29,6 +29,11 @@ export interface Kept {
   /** Of the token, in seconds since the epoch. */
   readonly expiresAt: number
   readonly refreshable: boolean
+}
+
+export interface Kept extends Line {
+  /** The file's name, and what is in the names of all else that belongs to it. */
+  readonly id: string
 }
 
 export interface Found {
@@ -51,10 +56,14 @@ export class SessionStore {
 
   /** @returns what was last written, if it can be had */
   async read(account: Account): Promise<Found> {
-    const kept = this.#kept(idOf(account))
+    // For the error, if there is no such place.
+    this.#folder()
+    // By what it says and not by its name: to compute that takes longer than to read some lines.
+    const wanted = textOf(account)
+    const kept = this.list().find((one) => textOf(one.account) === wanted)
     if (!kept) return { session: null, problem: null }
     try {
-      const text = await this.#text(account, kept.place)
+      const text = await this.#text(kept)
       const session = text === null ? null : parseSession(text)
       const lost = `what was kept in ${PLACES[kept.place]} is not there any more`
       return { session, problem: session ? null : lost }
@@ -76,24 +85,25 @@ export class SessionStore {
     session: Session,
     keyringOnly: boolean,
   ): Promise<{ readonly place: Place; readonly problem: string | null }> {
+    const { idOf } = await import('./account_id.ts')
     const id = idOf(account)
     const before = this.#kept(id)
     const text = formatSession(session)
     let place: Place
     let problem: string | null = null
     try {
-      place = await this.#writeWithKeyring(account, text)
+      place = await this.#writeWithKeyring(account, id, text)
     } catch (error) {
       if (!(error instanceof KeyringFailure)) throw error
       if (keyringOnly) throw new Failure(`${error.message}, and --keyring-only is given`)
       problem = error.message
-      place = await this.#writeWithoutKeyring(account, text)
+      place = await this.#writeWithoutKeyring(id, text)
     }
     if (place === 'keyring') this.#removeFiles(id)
     const inKeyring = before?.inKeyring === true || place === 'keyring' || place === 'sealed:keyring'
     const { expiresAt, refreshToken } = session
-    const kept: Kept = { account, place, inKeyring, expiresAt, refreshable: refreshToken !== null }
-    await this.#replace(this.#path(id, 'json'), JSON.stringify(kept))
+    const line: Line = { account, place, inKeyring, expiresAt, refreshable: refreshToken !== null }
+    await this.#replace(this.#path(id, 'json'), JSON.stringify(line))
     return { place, problem }
   }
 
@@ -102,13 +112,12 @@ export class SessionStore {
    *
    * @returns why something may be left; null if nothing is
    */
-  async remove(kept: Kept): Promise<string | null> {
-    const id = idOf(kept.account)
+  async remove({ id, account, inKeyring }: Kept): Promise<string | null> {
     this.#removeFiles(id)
-    if (kept.inKeyring)
+    if (inKeyring)
       try {
-        await this.#keyring.remove(keyringAccount(kept.account))
-        await this.#keyring.remove(keyOf(kept.account))
+        await this.#keyring.remove(keyringAccount(account, id))
+        await this.#keyring.remove(keyOf(account, id))
       } catch (error) {
         if (error instanceof KeyringFailure) return error.message
         throw error
@@ -120,7 +129,8 @@ export class SessionStore {
   /** @returns null if the keyring can be used, or why it cannot */
   async keyringProblem(account: Account): Promise<string | null> {
     try {
-      await this.#keyring.read(keyringAccount(account))
+      const { idOf } = await import('./account_id.ts')
+      await this.#keyring.read(keyringAccount(account, idOf(account)))
       return null
     } catch (error) {
       if (error instanceof KeyringFailure) return error.message
@@ -137,51 +147,49 @@ export class SessionStore {
     }
     const ids = names.filter((name) => name.endsWith('.json')).map((name) => name.slice(0, -'.json'.length))
     const all = ids.map((id) => this.#kept(id)).filter((kept) => kept !== null)
-    return all.sort((a, b) => keyringAccount(a.account).localeCompare(keyringAccount(b.account)))
+    return all.sort((a, b) => keyringAccount(a.account, a.id).localeCompare(keyringAccount(b.account, b.id)))
   }
 
-  async #text(account: Account, place: Place): Promise<string | null> {
-    if (place === 'keyring') return await this.#keyring.read(keyringAccount(account))
-    const id = idOf(account)
+  async #text({ id, account, place }: Kept): Promise<string | null> {
+    if (place === 'keyring') return await this.#keyring.read(keyringAccount(account, id))
     const sealed = readOrNull(this.#path(id, 'sealed'))
     const keyPath = place === 'sealed:keyring' ? null : this.#keyPath(id, place)
     const key =
-      place === 'sealed:keyring' ? await this.#keyring.read(keyOf(account)) : keyPath ? readOrNull(keyPath) : null
+      place === 'sealed:keyring' ? await this.#keyring.read(keyOf(account, id)) : keyPath ? readOrNull(keyPath) : null
     if (sealed === null || key === null) return null
     const { open } = await import('./sealed_file.ts')
     return open(sealed, key, id)
   }
 
-  async #writeWithKeyring(account: Account, text: string): Promise<Place> {
+  async #writeWithKeyring(account: Account, id: string, text: string): Promise<Place> {
     if (text.length <= MAX_KEYRING_CHARACTERS)
       try {
-        await this.#keyring.write(keyringAccount(account), text)
+        await this.#keyring.write(keyringAccount(account, id), text)
         return 'keyring'
       } catch (error) {
         // It does not say whether it is locked, or this is too much for it.
         if (!(error instanceof KeyringFailure && error.refused)) throw error
       }
     const { makeSealingKey } = await import('./sealed_file.ts')
-    const key = (await this.#keyring.read(keyOf(account))) ?? makeSealingKey()
-    await this.#keyring.write(keyOf(account), key)
-    await this.#writeSealed(account, text, key)
-    await this.#keyring.remove(keyringAccount(account))
+    const key = (await this.#keyring.read(keyOf(account, id))) ?? makeSealingKey()
+    await this.#keyring.write(keyOf(account, id), key)
+    await this.#writeSealed(id, text, key)
+    await this.#keyring.remove(keyringAccount(account, id))
     return 'sealed:keyring'
   }
 
-  async #writeWithoutKeyring(account: Account, text: string): Promise<Place> {
+  async #writeWithoutKeyring(id: string, text: string): Promise<Place> {
     const { makeSealingKey } = await import('./sealed_file.ts')
     const place = runtimeFolder(this.#env) ? 'sealed:session' : 'sealed:file'
-    const path = this.#keyPath(idOf(account), place) as string
+    const path = this.#keyPath(id, place) as string
     const key = readOrNull(path) ?? makeSealingKey()
     await this.#replace(path, key)
-    await this.#writeSealed(account, text, key)
+    await this.#writeSealed(id, text, key)
     return place
   }
 
-  async #writeSealed(account: Account, text: string, key: string): Promise<void> {
+  async #writeSealed(id: string, text: string, key: string): Promise<void> {
     const { seal } = await import('./sealed_file.ts')
-    const id = idOf(account)
     await this.#replace(this.#path(id, 'sealed'), seal(text, key, id))
   }
 
@@ -200,8 +208,8 @@ export class SessionStore {
     const text = readOrNull(this.#path(id, 'json'))
     if (text === null) return null
     try {
-      const kept: Kept = JSON.parse(text)
-      return Object.hasOwn(PLACES, kept.place) && idOf(kept.account) === id ? kept : null
+      const line: Line = JSON.parse(text)
+      return Object.hasOwn(PLACES, line.place) && textOf(line.account) ? { ...line, id } : null
     } catch {
       return null
     }
@@ -221,8 +229,8 @@ export class SessionStore {
   }
 }
 
-function keyOf(account: Account): string {
-  return `${keyringAccount(account)} key`
+function keyOf(account: Account, id: string): string {
+  return `${keyringAccount(account, id)} key`
 }
 
 function readOrNull(path: string): string | null {

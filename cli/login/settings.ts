@@ -3,7 +3,6 @@
 import { endpointUrlProblem } from '../../worker/endpoint_url.ts'
 import type { OptionTable, OptionValues } from '../credential.ts'
 import { Failure, UsageError } from '../failure.ts'
-import { readSecretFile } from '../input_file.ts'
 import { parseTimeout } from '../patience.ts'
 import type { Terminal } from '../terminal.ts'
 import type { Account } from './account.ts'
@@ -114,6 +113,7 @@ export function loginSettings(values: OptionValues<typeof LOGIN_OPTIONS>, termin
 /** @throws Failure */
 export async function clientSecretOf(path: string | undefined, { env }: Pick<Terminal, 'env'>): Promise<string | null> {
   if (path === undefined) return env.CLIENT_SECRET || null
+  const { readSecretFile } = await import('../input_file.ts')
   const secret = (await readSecretFile(path))?.trim()
   if (!secret) throw new Failure('--client-secret-file: there is no such file, or nothing in it')
   return secret

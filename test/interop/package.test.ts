@@ -5,6 +5,7 @@ import { copyFileSync, readFileSync, symlinkSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { cli, Folder } from '../support/cli.ts'
+import { missing } from '../support/tools.ts'
 
 const folder = new Folder()
 afterAll(() => folder.remove())
@@ -73,6 +74,15 @@ describe.each(['npm', 'single-file'])('the %s form', (form) => {
     const { status, stderr } = spawnSync(link, ['--timeout', '1'], { encoding: 'utf8', env })
     expect([status, stderr]).toEqual([1, expect.stringContaining('the Workload API at unix:///none: is not there')])
   })
+})
+
+test.skipIf(missing('go'))('kubectl finds it as a plugin of its own', () => {
+  const env = { PATH: `${join(folder.path, 'node_modules/.bin')}:${process.env.PATH}`, HOME: folder.path }
+  const { stdout, status } = spawnSync(resolve('build/go/kubectl'), ['spiffe-edge', 'kubeconfig', 'psat'], {
+    encoding: 'utf8',
+    env,
+  })
+  expect([status, stdout]).toEqual([0, run('npm', ['kubeconfig', 'psat']).stdout])
 })
 
 test('the package holds what it says, and the licenses of what is in it', () => {

@@ -3,7 +3,8 @@
 import { chmodSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { type Account, idOf, keyringAccount } from '../../../cli/login/account.ts'
+import { type Account, keyringAccount } from '../../../cli/login/account.ts'
+import { idOf } from '../../../cli/login/account_id.ts'
 import { type Keyring, KeyringFailure } from '../../../cli/login/keyring.ts'
 import type { Session } from '../../../cli/login/session.ts'
 import { SessionStore } from '../../../cli/login/session_store.ts'
@@ -68,7 +69,7 @@ describe('pains 58 and 59: a login is kept, wherever that can be', () => {
   test('in the keyring, and then nothing secret is on the disk', async () => {
     expect(await store().write(ACCOUNT, SESSION, false)).toEqual({ place: 'keyring', problem: null })
     expect(await store().read(ACCOUNT)).toEqual({ session: SESSION, problem: null })
-    expect([...keyring.entries.keys()]).toEqual([keyringAccount(ACCOUNT)])
+    expect([...keyring.entries.keys()]).toEqual([keyringAccount(ACCOUNT, idOf(ACCOUNT))])
     expect(findPieceOf(SECRET, onDisk())).toBeNull()
   })
 
@@ -190,7 +191,7 @@ describe('what is read back is what was written', () => {
   ])('a keyring with %s in it holds no login', async (text) => {
     keyring.broken = null
     await store().write(ACCOUNT, SESSION, false)
-    keyring.entries.set(keyringAccount(ACCOUNT), text)
+    keyring.entries.set(keyringAccount(ACCOUNT, idOf(ACCOUNT)), text)
     expect(await store().read(ACCOUNT)).toMatchObject({ session: null, problem: expect.stringContaining('not there') })
   })
 
