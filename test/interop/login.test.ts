@@ -175,7 +175,7 @@ describe.skipIf(skipped)('a login in Chromium', () => {
     await first.outcome
     const opened = browser.opened()
     const outcomes = await Promise.all(Array.from({ length: 8 }, () => credential().outcome))
-    expect(outcomes.map(({ code }) => code)).toEqual(Array(8).fill(0))
+    expect(outcomes.filter(({ code }) => code !== 0)).toEqual([])
     const used = idp.grants.map((grant) => grant.get('refresh_token')).filter((token) => token !== null)
     expect(used.length).toBeGreaterThan(0)
     expect(new Set(used).size).toBe(used.length)
@@ -421,7 +421,7 @@ describe.skipIf(skipped || missing('go'))('kubectl, with a kube-apiserver that t
     const all = Promise.all(Array.from({ length: 20 }, () => kubectl()))
     await person()
     const outcomes = await all
-    expect(outcomes.map(({ code }) => code)).toEqual(Array(20).fill(0))
+    expect(outcomes.filter(({ code }) => code !== 0)).toEqual([])
     expect(new Set(outcomes.map((outcome) => who(outcome).username))).toEqual(new Set(['person:alice']))
     expect([browser.opened() - opened, trusted.grants.length - grants]).toEqual([1, 1])
   })

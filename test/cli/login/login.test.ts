@@ -405,7 +405,7 @@ describe('pain 60: refresh tokens', () => {
     await start(BRIEF)
     await home.credential(idp)
     const outcomes = await Promise.all(Array.from({ length: 8 }, () => home.credential(idp)))
-    expect(outcomes.map(({ code }) => code)).toEqual(Array(8).fill(0))
+    expect(outcomes.filter(({ code }) => code !== 0)).toEqual([])
     const used = idp.grants.map((grant) => grant.get('refresh_token')).filter(Boolean)
     expect(new Set(used).size).toBe(used.length)
     expect(home.opened()).toHaveLength(1)
@@ -494,7 +494,7 @@ describe('pains 56 and 57: no storm', () => {
   test('many at once: one prompt, and all are served', async () => {
     await start()
     const outcomes = await Promise.all(Array.from({ length: 12 }, () => home.credential(idp)))
-    expect(outcomes.map(({ code }) => code)).toEqual(Array(12).fill(0))
+    expect(outcomes.filter(({ code }) => code !== 0)).toEqual([])
     expect(new Set(outcomes.map(({ stdout }) => stdout)).size).toBe(1)
     expect([home.opened().length, idp.count('POST /token')]).toEqual([1, 1])
     expect(outcomes.filter(({ stderr }) => stderr.includes('Another process')).length).toBeGreaterThan(0)
