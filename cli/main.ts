@@ -17,6 +17,7 @@ type Add = (program: Command, terminal: Terminal) => void | Promise<void>
 /** Loaded only when asked for: a command should not wait for the libraries of another. */
 const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
   credential: [async () => (await import('./commands/credential.ts')).addCredential],
+  agent: [async () => (await import('./commands/agent.ts')).addAgent],
   admin: [
     async () => (await import('./commands/admin_create.ts')).addAdminCreate,
     async () => (await import('./commands/admin_token.ts')).addAdminToken,
