@@ -47,6 +47,11 @@ export class Holding<T> {
     return this.#value === null ? this.#problem : null
   }
 
+  /** Whether there has been an attempt. */
+  get settled(): boolean {
+    return this.#value !== null || this.#problem !== null
+  }
+
   hold(value: T): void {
     this.#value = value
     this.#changes.announce()

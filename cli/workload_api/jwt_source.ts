@@ -11,8 +11,8 @@ import { verifyByBundle } from './validation.ts'
 
 /** A workload talks to a few. What is forgotten can be had again. */
 const MAX_KEPT = 256
-/** At the issuer at the same time. One connection may have half as many calls open, so it cannot take all of them. */
-const MAX_UNDER_WAY = 64
+/** At the issuer at the same time. One connection cannot have as many calls open, so it cannot take all of them. */
+const MAX_UNDER_WAY = 128
 /** Nobody gets a token that ends before it has been used. */
 const MARGIN_MS = 10_000
 

@@ -22,7 +22,7 @@ import { securityHeader, type WorkloadApiService } from './service.ts'
 const MAX_REQUEST_BYTES = 64 * 1024
 /** A go-spiffe program has one connection for each of its sources. */
 const MAX_CONNECTIONS = 256
-const MAX_STREAMS_OF_ONE = 32
+const MAX_STREAMS_OF_ONE = 100
 /** How long a connection may be there for nothing. */
 const IDLE_MS = 60_000
 /** How long a request may take to arrive, and an answer to be taken. */
@@ -30,6 +30,12 @@ const STALLED_MS = 30_000
 /** How long streams may take to end when we do. */
 const ENDING_MS = 1000
 const MAX_HEADER_BYTES = 16 * 1024
+
+/** WA-9: also for WIT-SVIDs. An answer of trailers alone. */
+const UNIMPLEMENTED = {
+  ...{ ':status': 200, 'content-type': 'application/grpc' },
+  ...{ 'grpc-status': String(Code.Unimplemented), 'grpc-message': 'there is no such method here' },
+}
 
 export interface RunningServer {
   /** Ends the streams, with Unavailable, and then the connections; the socket is gone. */
@@ -82,8 +88,7 @@ function grpcHandler(service: WorkloadApiService, shutdownSignal: AbortSignal) {
   return (request: Http2ServerRequest, response: Http2ServerResponse): void => {
     const answer = async () => {
       const method = methods.get(request.url)
-      // WA-9: gRPC clients take it for Unimplemented.
-      if (!method) return response.writeHead(404).end()
+      if (!method) return request.resume().stream.respond(UNIMPLEMENTED, { endStream: true })
       await universalResponseToNodeResponse(
         await method(universalRequestFromNodeRequest(request, response, undefined, undefined)),
         response,

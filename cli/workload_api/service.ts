@@ -133,7 +133,8 @@ export class WorkloadApiService {
 
   /** @throws ConnectError */
   #x509Svids(): Snapshot<MessageInitShape<typeof X509SVIDResponseSchema>> | null {
-    const { svids, problem } = this.#sources.x509
+    const { settled, svids, problem } = this.#sources.x509
+    if (!settled) return null
     if (svids.length === 0 && problem) throw refusal(problem)
     const bundles = this.#bundles()
     if (svids.length === 0 || !bundles) return null

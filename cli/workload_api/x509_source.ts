@@ -41,7 +41,12 @@ export class X509Source {
     return this.#identities.flatMap(({ current }) => current ?? [])
   }
 
-  /** Why there are none; null before anything is known. */
+  /** Whether each has been tried: before that, the first of them need not be the default one. */
+  get settled(): boolean {
+    return this.#identities.every(({ held }) => held.settled)
+  }
+
+  /** Why one of them is not there. */
   get problem(): Error | null {
     return this.#identities.map(({ held }) => held.problem).find((problem) => problem !== null) ?? null
   }
