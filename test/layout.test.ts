@@ -168,7 +168,10 @@ const ARROWS: Record<string, readonly string[]> = {
 const PACKAGES: Record<string, readonly string[]> = {
   '@abraham/reflection': ['keys'],
   '@aws-sdk/client-kms': ['keys'],
+  '@bufbuild/protobuf': ['cli'],
   '@bufbuild/protobuf/wire': ['cli'],
+  '@connectrpc/connect': ['cli'],
+  '@connectrpc/connect-node': ['cli'],
   '@napi-rs/keyring': ['cli'],
   '@peculiar/x509': ['keys'],
   aws4fetch: ['keys'],
@@ -180,6 +183,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   yaml: ['worker/policy', 'worker/cluster', 'cli'],
   'zod/mini': ['worker/attest', 'worker/cluster', 'worker/key_times', 'worker/policy', 'worker/routes'],
   'node:crypto': ['cli'],
+  'node:events': ['cli'],
   'node:fs': ['cli'],
   'node:fs/promises': ['cli'],
   'node:http': ['cli'],

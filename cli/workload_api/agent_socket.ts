@@ -6,8 +6,9 @@
  */
 
 import { randomUUID } from 'node:crypto'
-import { link, lstat, rename, rm } from 'node:fs/promises'
+import { link, lstat, rename, rm, stat } from 'node:fs/promises'
 import { connect, type Server } from 'node:net'
+import { dirname } from 'node:path'
 import { Failure } from '../failure.ts'
 import { describe } from '../input_file.ts'
 import { printable } from '../terminal.ts'
@@ -54,6 +55,8 @@ function listen(server: Server, path: string): Promise<void> {
 
 /** Takes away what an agent has left behind that did not end as it should. */
 async function clear(path: string): Promise<void> {
+  // Where there is none, what Node says is that it may not be opened.
+  await stat(dirname(path))
   const found = await lstat(path).catch(ifAbsent)
   if (!found) return
   if (!found.isSocket()) throw new Failure(`${printable(path)}: is there already, and is no socket`)

@@ -5,6 +5,7 @@
  */
 
 import {
+  constants,
   createServer,
   type Http2Server,
   type Http2ServerRequest,
@@ -23,8 +24,6 @@ const MAX_REQUEST_BYTES = 64 * 1024
 /** A go-spiffe program has one connection for each of its sources. */
 const MAX_CONNECTIONS = 256
 const MAX_STREAMS_OF_ONE = 100
-/** How long a connection may be there for nothing. */
-const IDLE_MS = 60_000
 /** How long a request may take to arrive, and an answer to be taken. */
 const STALLED_MS = 30_000
 /** How long streams may take to end when we do. */
@@ -60,20 +59,15 @@ export async function serveWorkloadApi(
     guard(request.stream, clock)
     handle(request, response)
   })
-  const sessions = new Set<ServerHttp2Session>()
-  server.on('session', (session) => {
-    sessions.add(session)
-    session.on('close', () => sessions.delete(session))
-    endWhenIdle(session, clock)
-  })
+  const connections = new Connections()
+  server.on('session', (session) => connections.add(session))
   // What one connection does wrong ends it, and nothing else.
   server.on('sessionError', (_, session) => session.destroy())
-  server.maxConnections = MAX_CONNECTIONS
   await listenOnSocket(server, path)
   return {
     async stop() {
       shutdown.abort(new ConnectError('the agent is stopping', Code.Unavailable))
-      await ended(server, sessions, clock)
+      await ended(server, connections, clock)
     },
   }
 }
@@ -95,7 +89,7 @@ function grpcHandler(service: WorkloadApiService, shutdownSignal: AbortSignal) {
       )
     }
     // A caller that is gone, or one without an :authority. There is nobody to tell.
-    answer().catch(() => request.stream.destroy())
+    answer().catch(() => reset(request.stream, constants.NGHTTP2_INTERNAL_ERROR))
   }
 }
 
@@ -106,7 +100,8 @@ function guard(stream: ServerHttp2Stream, clock: Clock): void {
   let cancel = () => {}
   const look = () => {
     const stuck = stream.writableLength > 0 && stream.writableLength === waiting
-    if (arriving || stuck) return stream.destroy()
+    // ResourceExhausted: after Canceled, go-spiffe would not come again.
+    if (arriving || stuck) return reset(stream, constants.NGHTTP2_ENHANCE_YOUR_CALM)
     waiting = stream.writableLength
     cancel = clock.after(STALLED_MS, look)
   }
@@ -118,34 +113,54 @@ function guard(stream: ServerHttp2Stream, clock: Clock): void {
   stream.once('close', () => cancel())
 }
 
-function endWhenIdle(session: ServerHttp2Session, clock: Clock): void {
-  let open = 0
-  let cancel = () => {}
-  const idle = () => {
-    cancel = clock.after(IDLE_MS, () => {
-      session.close()
-      // Who does not answer is not waited for.
-      cancel = clock.after(ENDING_MS, () => session.destroy())
-    })
-  }
-  idle()
-  session.on('stream', (stream) => {
-    open++
-    cancel()
-    stream.once('close', () => {
-      open--
-      if (open === 0 && !session.destroyed) idle()
-    })
-  })
-  session.once('close', () => cancel())
+function reset(stream: ServerHttp2Stream, code: number): void {
+  stream.close(code)
+  // Not only when all has been taken that is on its way.
+  stream.destroy()
 }
 
-async function ended(server: Http2Server, sessions: ReadonlySet<ServerHttp2Session>, clock: Clock): Promise<void> {
+/** All that are there, in the order in which a call of theirs has last begun or ended. */
+class Connections {
+  readonly #calls = new Map<ServerHttp2Session, number>()
+
+  /** Where there are too many, one goes that nobody would miss: else the new one. */
+  add(session: ServerHttp2Session): void {
+    if (this.#calls.size >= MAX_CONNECTIONS) {
+      const [idle] = [...this.#calls].find(([, calls]) => calls === 0) ?? [session]
+      idle.destroy()
+      this.#calls.delete(idle)
+      if (idle === session) return
+    }
+    this.#calls.set(session, 0)
+    session.on('stream', (stream) => {
+      this.#count(session, 1)
+      stream.once('close', () => this.#count(session, -1))
+    })
+    session.once('close', () => this.#calls.delete(session))
+  }
+
+  /** Those calls that are under way may end. */
+  close(): void {
+    for (const session of this.#calls.keys()) session.close()
+  }
+
+  destroy(): void {
+    for (const session of this.#calls.keys()) session.destroy()
+  }
+
+  #count(session: ServerHttp2Session, change: number): void {
+    const calls = this.#calls.get(session)
+    if (calls === undefined) return
+    // To the end: it has been busy until now.
+    this.#calls.delete(session)
+    this.#calls.set(session, calls + change)
+  }
+}
+
+async function ended(server: Http2Server, connections: Connections, clock: Clock): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-  for (const session of sessions) session.close()
-  const cancel = clock.after(ENDING_MS, () => {
-    for (const session of sessions) session.destroy()
-  })
+  connections.close()
+  const cancel = clock.after(ENDING_MS, () => connections.destroy())
   await closed
   cancel()
 }
