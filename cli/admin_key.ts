@@ -146,7 +146,7 @@ export function keyring(issuer: string): KeyStore {
     action: (entry: import('@napi-rs/keyring').AsyncEntry, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     try {
-      const { AsyncEntry } = await import('@napi-rs/keyring')
+      const { AsyncEntry } = await import('./keyring_addon.ts')
       // Said outright: without a Secret Service the library would use the kernel's keyring, which forgets.
       const entry = new AsyncEntry('spiffe-edge', account, { linux: { store: 'secret-service' } })
       return await action(entry, AbortSignal.timeout(KEYRING_TIMEOUT_MS))

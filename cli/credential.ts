@@ -6,6 +6,7 @@
  */
 
 import { parseArgs } from 'node:util'
+import type { Command } from 'commander'
 import type { ExecInfo } from './exec_credential.ts'
 import { UsageError } from './failure.ts'
 import type { Terminal } from './terminal.ts'
@@ -31,6 +32,8 @@ export type OptionValues<T extends OptionTable> = {
 
 export interface CredentialCommand {
   readonly description: string
+  /** Whether it may ask a person something. */
+  readonly interactive?: boolean
   readonly options: OptionTable
   /** @throws Failure, UsageError */
   run(values: OptionValues<OptionTable>, terminal: Terminal): Promise<void>
@@ -53,6 +56,21 @@ export function parseOptions(argv: readonly string[], options: OptionTable): Opt
   } catch {
     return null
   }
+}
+
+/** Adds the table to a command of commander's. */
+export function addOptions(command: Command, options: OptionTable): void {
+  for (const [name, { value, multiple, description }] of Object.entries(options)) {
+    if (!value) command.option(`--${name}`, description)
+    else if (!multiple) command.option(`--${name} <${value}>`, description)
+    else command.option(`--${name} <${value}>`, description, (one: string, before: string[] = []) => [...before, one])
+  }
+}
+
+/** @returns what commander has read, as `parseOptions` would have */
+export function namedValues<T extends OptionTable>(command: Command, values: Record<string, unknown>): OptionValues<T> {
+  const named = command.options.map((option) => [option.long?.slice(2), values[option.attributeName()]])
+  return Object.fromEntries(named.filter(([, value]) => value !== undefined))
 }
 
 /** The rows that all have who ask for a JWT-SVID. */

@@ -4,8 +4,8 @@
  * @see [RFC 8693](https://www.rfc-editor.org/rfc/rfc8693)
  */
 
-import { decodeJwt } from 'jose'
 import { Failure } from './failure.ts'
+import { isMadeOutTo, readJwtSvid } from './jwt_svid.ts'
 import { NotYet } from './patience.ts'
 import { type Answer, type RequestOptions, requestJson, Unreachable } from './request.ts'
 import { printable } from './terminal.ts'
@@ -15,6 +15,8 @@ const JWT_TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:jwt'
 const MAX_SAID_CHARACTERS = 300
 /** Many times what a token takes. */
 const MAX_TOKEN_ANSWER_BYTES = 256 * 1024
+/** A reason, or the id of a decision: nothing that a token could be. */
+const NAME = /^[\w-]{1,64}$/
 
 /** The issuer has decided: to ask again is of no use until somebody has changed something. */
 export class Refused extends Failure {
@@ -152,28 +154,6 @@ export async function fetchBundleMap(
   return { trustDomain, bundles: new Map(texts) }
 }
 
-/**
- * Reads a JWT-SVID as far as its holder needs to: whether it is good is for those it is shown to.
- *
- * @returns null if it is none
- */
-export function readJwtSvid(
-  svid: string,
-): { readonly spiffeId: string; readonly audience: readonly string[]; readonly expiresAt: number } | null {
-  try {
-    const { sub, aud = [], exp } = decodeJwt(svid)
-    if (typeof sub !== 'string' || !sub.startsWith('spiffe://') || !Number.isSafeInteger(exp)) return null
-    return { spiffeId: sub, audience: [aud].flat(), expiresAt: exp as number }
-  } catch {
-    return null
-  }
-}
-
-/** @returns whether all of them may take it */
-export function isMadeOutTo(audience: readonly string[], wanted: readonly string[]): boolean {
-  return wanted.every((one) => audience.includes(one))
-}
-
 async function ask(issuer: string, path: string, options: RequestOptions): Promise<NonNullable<Answer['body']>> {
   let answer: Answer
   try {
@@ -186,14 +166,19 @@ async function ask(issuer: string, path: string, options: RequestOptions): Promi
   if (status === 200 && body) return body
   if (status === 200) throw new Failure(`${issuer} answers with something that is not JSON`)
   const { error_description: description, reason, id } = body ?? {}
-  const said = typeof description === 'string' ? `: ${printable(description.slice(0, MAX_SAID_CHARACTERS))}` : ''
-  const reference = typeof id === 'string' ? ` (${printable(id.slice(0, 64))})` : ''
+  const said = typeof description === 'string' ? `: ${quote(description)}` : ''
+  const reference = typeof id === 'string' && NAME.test(id) ? ` (${id})` : ''
   if (status >= 500 || status === 429)
     throw new NotYet(`${issuer} cannot do it at the moment (${status})${said}${reference}`, retryAfterMs(headers))
   throw new Refused(
     `${issuer} refuses (${status})${said}${reference}`,
-    typeof reason === 'string' ? printable(reason.slice(0, 64)) : null,
+    typeof reason === 'string' && NAME.test(reason) ? reason : null,
   )
+}
+
+/** Whoever answers has our token, and may repeat it: what is shown has no word as long as a token. */
+function quote(description: string): string {
+  return printable(description.replace(/[\w.-]{64,}/g, '…').slice(0, MAX_SAID_CHARACTERS))
 }
 
 /** @see [RFC 9110 §10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3), of which the worker uses the seconds */

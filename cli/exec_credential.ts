@@ -70,7 +70,9 @@ export function readExecInfo({ env, interactive }: Pick<Terminal, 'env' | 'inter
 export function execCredential({ apiVersion, interactive }: ExecInfo, credential: Credential, now: number): string {
   const { token, expiresAt } = credential
   if (expiresAt <= now) throw new Failure('the token has expired already: is the clock of this machine right?')
-  const expirationTimestamp = new Date((expiresAt - EXPIRES_EARLIER_SECONDS) * 1000).toISOString().replace('.000', '')
+  // With a time that is over, client-go would run the plugin for each single request.
+  const earlier = Math.min(EXPIRES_EARLIER_SECONDS, Math.floor((expiresAt - now) / 2))
+  const expirationTimestamp = new Date((expiresAt - earlier) * 1000).toISOString().replace('.000', '')
   const answer = {
     apiVersion,
     kind: 'ExecCredential',

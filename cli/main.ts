@@ -5,19 +5,23 @@
  * 0: done. 1: it failed, or was refused. 2: it was not understood. Standard output is the result and nothing else.
  */
 
+import { basename } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { runCredential } from './commands/credential.ts'
 import { Failure, UsageError } from './failure.ts'
-import { writeStandardOutput } from './standard_output.ts'
+import { writeStandard } from './standard_streams.ts'
 import type { Terminal } from './terminal.ts'
 
 type Add = (program: Command, terminal: Terminal) => void | Promise<void>
 
 /** Loaded only when asked for: a command should not wait for the libraries of another. */
-const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
+export const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
+  kubeconfig: [async () => (await import('./commands/kubeconfig.ts')).addKubeconfig],
   credential: [async () => (await import('./commands/credential.ts')).addCredential],
   agent: [async () => (await import('./commands/agent.ts')).addAgent],
+  login: [async () => (await import('./commands/login.ts')).addLogin],
+  logout: [async () => (await import('./commands/logout.ts')).addLogout],
   admin: [
     async () => (await import('./commands/admin_create.ts')).addAdminCreate,
     async () => (await import('./commands/admin_token.ts')).addAdminToken,
@@ -45,6 +49,7 @@ const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
   ],
   status: [async () => (await import('./commands/status.ts')).addStatus],
   rotate: [async () => (await import('./commands/rotate.ts')).addRotate],
+  completion: [async () => (await import('./commands/completion.ts')).addCompletion],
   verify: [async () => (await import('./commands/verify.ts')).addVerify],
 }
 
@@ -69,17 +74,11 @@ export async function main(argv: readonly string[], terminal: Terminal): Promise
 }
 
 async function runCommand(argv: readonly string[], terminal: Terminal): Promise<number> {
-  const { Command, CommanderError } = await import('commander')
-  const program = new Command('spiffe-edge')
-    .description('the identity provider of a Kubernetes trust domain, from the command line')
-    .exitOverride()
-    .configureOutput({
-      writeOut: (text) => terminal.print(text),
-      writeErr: (text) => terminal.say(text.replace(/\n$/, '')),
-    })
+  const { CommanderError } = await import('commander')
   const [verb = ''] = argv
-  for (const name of Object.hasOwn(COMMANDS, verb) ? [verb] : Object.keys(COMMANDS))
-    for (const load of COMMANDS[name] ?? []) await (await load())(program, terminal)
+  // What completes commands has to know them all.
+  const alone = Object.hasOwn(COMMANDS, verb) && verb !== 'completion'
+  const program = await loadProgram(alone ? [verb] : Object.keys(COMMANDS), terminal)
   try {
     await program.parseAsync([...argv], { from: 'user' })
     return 0
@@ -90,6 +89,25 @@ async function runCommand(argv: readonly string[], terminal: Terminal): Promise<
   }
 }
 
+/**
+ * @param verbs which commands it is to have
+ * @returns what reads a command line
+ */
+export async function loadProgram(verbs: readonly string[], terminal: Terminal): Promise<Command> {
+  const { Command } = await import('commander')
+  const { addExamples } = await import('./examples.ts')
+  const program = new Command('spiffe-edge')
+    .description('the identity provider of a Kubernetes trust domain, from the command line')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => terminal.print(text),
+      writeErr: (text) => terminal.say(text.replace(/\n$/, '')),
+    })
+  for (const verb of verbs) for (const load of COMMANDS[verb] ?? []) await (await load())(program, terminal)
+  addExamples(program)
+  return program
+}
+
 /** This process, as a terminal. */
 const here: Terminal = {
   env: process.env,
@@ -97,16 +115,20 @@ const here: Terminal = {
   get stdin() {
     return process.stdin
   },
-  print: writeStandardOutput,
-  say(line) {
-    process.stderr.write(`${line}\n`)
-  },
-  interactive: () => process.stdin.isTTY,
+  print: (text) => writeStandard(1, text),
+  say: (line) => writeStandard(2, `${line}\n`),
+  // Of what is no terminal it is not false, but undefined.
+  interactive: () => process.stdin.isTTY === true,
   now: () => Date.now(),
   wait: (milliseconds) => setTimeout(milliseconds),
 }
 
-if (import.meta.main)
-  void main(process.argv.slice(2), here).then((code) => {
-    process.exitCode = code
-  })
+/** Under that program's name, as a link of whoever wants it so, this is its successor. */
+const PREDECESSOR = 'k8s-spiffe-workload-jwt-exec-auth'
+
+if (import.meta.main) {
+  const [, path = '', ...argv] = process.argv
+  const command = basename(path) === PREDECESSOR ? ['credential', 'workload-api', ...argv] : argv
+  // What has been said is written. To leave at once saves Node taking itself apart, which somebody would wait for.
+  void main(command, here).then((code) => process.exit(code))
+}

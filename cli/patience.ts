@@ -5,6 +5,8 @@ import type { Terminal } from './terminal.ts'
 
 const FIRST_WAIT_MS = 100
 const LONGEST_WAIT_MS = 2000
+/** The last attempt may begin just before the end. Cut off at once it would fail for that reason, and be heard of as that. */
+const SHORTEST_ATTEMPT_MS = 1000
 
 /** What did not work, and might a moment later. */
 export class NotYet extends Failure {
@@ -20,11 +22,11 @@ export class NotYet extends Failure {
 /**
  * Says once, on standard error, what it waits for.
  *
- * @param attempt throws NotYet if it is to be made again; gets the milliseconds that are left
+ * @param attempt throws NotYet if it is to be made again; gets the milliseconds that it may take
  * @throws whatever the last attempt threw
  */
 export async function patiently<T>(
-  attempt: (leftMs: number) => Promise<T>,
+  attempt: (timeoutMs: number) => Promise<T>,
   timeoutSeconds: number,
   { now, wait, say }: Pick<Terminal, 'now' | 'wait' | 'say'>,
 ): Promise<T> {
@@ -32,7 +34,7 @@ export async function patiently<T>(
   let said = false
   for (let pauseMs = FIRST_WAIT_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_WAIT_MS)) {
     try {
-      return await attempt(end - now())
+      return await attempt(Math.max(SHORTEST_ATTEMPT_MS, end - now()))
     } catch (error) {
       if (!(error instanceof NotYet)) throw error
       // Many who wait for the same thing should not all come back at once.

@@ -52,6 +52,8 @@ export class Unreachable extends Failure {}
 export interface RequestOptions {
   readonly method?: string
   readonly bearer?: string
+  /** They go before those that follow from the rest. */
+  readonly headers?: Readonly<Record<string, string>>
   /** A form, or what becomes JSON. */
   readonly body?: URLSearchParams | object
   readonly tls?: Tls
@@ -85,7 +87,8 @@ export function requestBytes(
   // kube-apiserver answers 406 for its JWKS to somebody who takes only application/json.
   accept = 'application/json, application/jwk-set+json',
 ): Promise<RawAnswer> {
-  const { method = 'GET', bearer, body, tls = {}, timeoutMs = TIMEOUT_MS, maxBytes = MAX_ANSWER_BYTES } = options
+  const { method = 'GET', bearer, headers: given = {}, body, tls = {}, timeoutMs = TIMEOUT_MS } = options
+  const { maxBytes = MAX_ANSWER_BYTES } = options
   const form = body instanceof URLSearchParams
   const content = body === undefined ? undefined : form ? body.toString() : JSON.stringify(body)
   const headers = {
@@ -95,6 +98,7 @@ export function requestBytes(
       'content-type': form ? 'application/x-www-form-urlencoded' : 'application/json',
       'content-length': Buffer.byteLength(content),
     }),
+    ...given,
   }
   const late = AbortSignal.timeout(timeoutMs)
   const signal = options.signal ? AbortSignal.any([late, options.signal]) : late

@@ -14,6 +14,8 @@ const PROGRAMS = [
   { name: 'workload-api', folder: 'test/workload_api', args: ['.'] },
   { name: 'vault-peers', folder: 'test/vault', args: ['.'] },
   { name: 'vault-core', folder: 'test/vault/core', args: ['.'] },
+  { name: 'exec-plugin', folder: 'test/exec_plugin', args: ['.'] },
+  { name: 'go-spiffe-plugin', folder: 'test/exec_plugin', args: ['./plugin'] },
 ]
 
 /** Throws if a program does not build. What is built already and unchanged costs seconds. */

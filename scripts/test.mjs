@@ -1,12 +1,13 @@
 // node scripts/test.mjs <tier>…: every test of the tiers, and one line that sums them up.
 //
 //   quick    lint, types, unit tests inside workerd, the built worker in plain workerd: needs Node and npm alone
-//   interop  the real consumers: needs Go, Python and a keyring; where one is missing, its tests are skipped and named
+//   interop  the real consumers: needs Go, Python, a keyring and shells; where one is missing, its tests are skipped and named
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { build } from './build.mjs'
+import { buildCli } from './build_cli.mjs'
 import { buildGo } from './build_go.mjs'
 import { getKeyring } from './get_keyring.mjs'
 
@@ -15,6 +16,10 @@ const NEEDED = {
   go: ['go', ['version']],
   openssl: ['openssl', ['version']],
   python: ['python3', ['-c', 'import venv']],
+  zsh: ['zsh', ['--version']],
+  fish: ['fish', ['--version']],
+  // It may be there and not be allowed to look at anything.
+  strace: ['strace', ['-o', '/dev/null', 'true']],
 }
 
 const tiers = process.argv.slice(2)
@@ -34,6 +39,7 @@ if (tiers.includes('interop')) {
   for (const [name, [command, args]] of Object.entries(NEEDED))
     if (spawnSync(command, args, { stdio: 'ignore' }).status !== 0) missing.push(name)
   if (!missing.includes('go')) buildGo()
+  for (const form of ['package', 'single-file']) await buildCli(form)
   if (!getKeyring()) missing.push('keyring')
 }
 runVitest(tiers.flatMap((tier) => PROJECTS[tier]))

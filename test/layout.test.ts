@@ -182,19 +182,24 @@ const PACKAGES: Record<string, readonly string[]> = {
   jose: ['keys', 'worker/demo', 'cli'],
   yaml: ['worker/policy', 'worker/cluster', 'cli'],
   'zod/mini': ['worker/attest', 'worker/cluster', 'worker/key_times', 'worker/policy', 'worker/routes'],
+  'openid-client': ['cli'],
+  'node:child_process': ['cli'],
   'node:crypto': ['cli'],
   'node:events': ['cli'],
   'node:fs': ['cli'],
   'node:fs/promises': ['cli'],
   'node:http': ['cli'],
-  'node:http2': ['cli'],
   'node:https': ['cli'],
+  'node:module': ['cli'],
   'node:net': ['cli'],
+  'node:os': ['cli'],
   'node:path': ['cli'],
   'node:readline': ['cli'],
+  'node:sea': ['cli'],
   'node:timers/promises': ['cli'],
   'node:tls': ['cli'],
   'node:util': ['cli'],
+  'node:vm': ['cli'],
 }
 
 function roomOf(path: string): string {
@@ -204,7 +209,7 @@ function roomOf(path: string): string {
 
 function importsOf(file: string): string[] {
   const source = readFileSync(file, 'utf8')
-  return [...source.matchAll(/(?<!')(?:\bfrom|\bimport)\s*\(?\s*'([^']+)'/g)].map(
+  return [...source.matchAll(/(?<!')(?:\bfrom|\bimport)\s*\(?\s*'([^'\s]+)'/g)].map(
     ([, specifier]) => specifier as string,
   )
 }

@@ -6,13 +6,21 @@
  * @see [gRPC over HTTP2](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md)
  */
 
-import { connect as connectHttp2 } from 'node:http2'
-import { connect } from 'node:net'
 import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
 import { printable } from '../terminal.ts'
 import type { EndpointSocket } from './endpoint_socket.ts'
+import { CallError, callOnce, MAX_REQUEST_BYTES } from './http2_call.ts'
 
-const METHOD = '/SpiffeWorkloadAPI/FetchJWTSVID'
+/** WA-1, WA-2. */
+const HEADERS = [
+  [':method', 'POST'],
+  [':scheme', 'http'],
+  [':path', '/SpiffeWorkloadAPI/FetchJWTSVID'],
+  [':authority', 'localhost'],
+  ['content-type', 'application/grpc'],
+  ['te', 'trailers'],
+  ['workload.spiffe.io', 'true'],
+] as const
 /** A flag for compression, and the length. */
 const PREFIX_BYTES = 5
 /** SVIDs for a hundred identities are smaller. */
@@ -29,8 +37,6 @@ export const STATUS = {
   internal: 13,
   unavailable: 14,
 } as const
-
-type Headers = Readonly<Record<string, unknown>>
 
 /** The call did not end well. The message is of one line, and has none of a token. */
 export class WorkloadApiError extends Error {
@@ -74,54 +80,36 @@ function writeRequest(audience: readonly string[], spiffeId: string): Uint8Array
   return message.finish()
 }
 
-function call(socket: EndpointSocket, request: Uint8Array, timeoutMs: number): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const session = connectHttp2('http://localhost', { createConnection: () => connect(socket) })
-    const fail = (status: number, message: string) => {
-      clearTimeout(timer)
-      session.destroy()
-      reject(new WorkloadApiError(status, message))
-    }
-    const disconnected = (error: unknown) => fail(STATUS.unavailable, disconnection(error))
-    const timer = setTimeout(() => fail(STATUS.deadlineExceeded, 'does not answer'), timeoutMs)
-    session.on('error', disconnected)
-    const stream = session.request({
-      ':method': 'POST',
-      ':path': METHOD,
-      'content-type': 'application/grpc',
-      te: 'trailers',
-      'workload.spiffe.io': 'true',
-    })
-    const chunks: Buffer[] = []
-    let length = 0
-    // Of an answer that is an error from the start, these are also its trailers.
-    let head: Headers = {}
-    let trailers: Headers = {}
-    stream.on('response', (headers) => {
-      head = headers
-    })
-    stream.on('trailers', (headers) => {
-      trailers = headers
-    })
-    stream.on('data', (chunk: Buffer) => {
-      length += chunk.length
-      if (length > PREFIX_BYTES + MAX_MESSAGE_BYTES) fail(STATUS.internal, 'answers with more than it has to say')
-      else chunks.push(chunk)
-    })
-    stream.on('error', disconnected)
-    stream.on('close', () => fail(STATUS.unavailable, 'breaks off'))
-    stream.on('end', () => {
-      const { 'grpc-status': status, 'grpc-message': text } = { ...head, ...trailers }
-      if (head[':status'] !== 200 || status === undefined) return fail(STATUS.unavailable, 'does not speak gRPC')
-      if (status !== '0') return fail(statusOf(status), messageOf(text))
-      const message = unframe(Buffer.concat(chunks))
-      if (!message) return fail(STATUS.internal, 'answers with something that is not one message')
-      resolve(message)
-      clearTimeout(timer)
-      session.destroy()
-    })
-    stream.end(frame(request))
+async function call(socket: EndpointSocket, message: Uint8Array, timeoutMs: number): Promise<Buffer> {
+  const request = frame(message)
+  if (request.length > MAX_REQUEST_BYTES)
+    throw new WorkloadApiError(STATUS.invalidArgument, 'is asked with more than a request can hold')
+  const limits = { timeoutMs, maxBodyBytes: PREFIX_BYTES + MAX_MESSAGE_BYTES }
+  const { status, fields, body } = await callOnce(socket, HEADERS, request, limits).catch((error: unknown) => {
+    throw error instanceof CallError ? failureOf(error) : error
   })
+  // Where there is no body, these are header fields.
+  const grpcStatus = fields.get('grpc-status')
+  if (status !== 200 || grpcStatus === undefined) throw new WorkloadApiError(STATUS.unavailable, 'does not speak gRPC')
+  if (grpcStatus !== '0') throw new WorkloadApiError(statusOf(grpcStatus), messageOf(fields.get('grpc-message')))
+  const answer = unframe(body)
+  if (!answer) throw new WorkloadApiError(STATUS.internal, 'answers with something that is not one message')
+  return answer
+}
+
+function failureOf({ failure, code }: CallError): WorkloadApiError {
+  switch (failure) {
+    case 'late':
+      return new WorkloadApiError(STATUS.deadlineExceeded, 'does not answer')
+    case 'large':
+      return new WorkloadApiError(STATUS.internal, 'answers with more than it has to say')
+    case 'protocol':
+      return new WorkloadApiError(STATUS.unavailable, 'does not speak gRPC')
+    case 'ended':
+      return new WorkloadApiError(STATUS.unavailable, 'breaks off')
+    case 'connection':
+      return new WorkloadApiError(STATUS.unavailable, disconnection(code))
+  }
 }
 
 function frame(message: Uint8Array): Buffer {
@@ -138,14 +126,13 @@ function unframe(body: Buffer): Buffer | null {
   return message.length === body.readUInt32BE(1) ? message : null
 }
 
-function statusOf(status: unknown): number {
-  const code = Number(status)
-  return Number.isInteger(code) && code >= 0 && code <= 16 ? code : STATUS.unknown
+function statusOf(status: string): number {
+  return /^(?:\d|1[0-6])$/.test(status) ? Number(status) : STATUS.unknown
 }
 
 /** What the server says is percent-encoded, and for somebody's eyes. */
-function messageOf(text: unknown): string {
-  let said = String(text ?? '')
+function messageOf(text = ''): string {
+  let said = text
   try {
     said = decodeURIComponent(said)
   } catch {
@@ -154,13 +141,11 @@ function messageOf(text: unknown): string {
   return printable(said.slice(0, MAX_ERROR_CHARACTERS))
 }
 
-/** By its code: the message repeats what we know. */
-function disconnection(error: unknown): string {
-  const { code = '' } = error as NodeJS.ErrnoException
+function disconnection(code: string): string {
   if (code === 'ENOENT') return 'is not there'
   if (code === 'ECONNREFUSED') return 'is not listening'
   if (code === 'EACCES' || code === 'EPERM') return 'may not be used by this user'
-  return code === '' ? 'breaks off' : `breaks off (${code})`
+  return `breaks off (${code})`
 }
 
 function readResponse(bytes: Buffer): FetchedJwtSvid[] {

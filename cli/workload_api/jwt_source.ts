@@ -1,8 +1,9 @@
 /** JWT-SVIDs for whoever asks, kept as long as they are good for something. */
 
 import { JwtError } from '../../worker/jwt.ts'
-import { isMadeOutTo, type JwtSvid } from '../exchange.ts'
+import type { JwtSvid } from '../exchange.ts'
 import { Failure } from '../failure.ts'
+import { isMadeOutTo } from '../jwt_svid.ts'
 import { NotYet } from '../patience.ts'
 import { type AgentDeps, type BundleSource, detailOf } from './bundle_source.ts'
 import { isDecided } from './holding.ts'

@@ -126,7 +126,7 @@ async function run(command: string): Promise<string> {
 }
 
 test('there are commands, and each is one of spiffe-edge', () => {
-  expect(commands).toHaveLength(30)
+  expect(commands).toHaveLength(31)
   for (const command of commands) expect(command).toMatch(/^spiffe-edge /)
 })
 

@@ -54,6 +54,17 @@ test('without KUBERNETES_EXEC_INFO the version is EXEC_CREDENTIAL_VERSION, and v
   expect(() => by({ EXEC_CREDENTIAL_VERSION: V1 })).toThrow(UsageError)
 })
 
+test.each([
+  [30, 20],
+  [20, 10],
+  [8, 4],
+  [1, 1],
+])('EX-9: a token that expires in %d s is said to expire in %d s, which is not over yet', (left, said) => {
+  const info = readExecInfo({ env: {}, interactive: () => false })
+  const { status } = JSON.parse(execCredential(info, { token: 't', expiresAt: NOW + left }, NOW))
+  expect(Date.parse(status.expirationTimestamp) / 1000 - NOW).toBe(said)
+})
+
 test.each([0, -1, -3600])('§12.8: a token that expires in %d s is never shown', (left) => {
   const info = readExecInfo({ env: {}, interactive: () => false })
   expect(() => execCredential(info, { token: 't', expiresAt: NOW + left }, NOW)).toThrow(Failure)

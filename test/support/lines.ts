@@ -11,9 +11,16 @@ export interface LineProgram {
   stop(): Promise<void>
 }
 
-/** @returns when the program has printed its first line */
-export async function startLineProgram(command: string, args: readonly string[]): Promise<LineProgram> {
-  const child: ChildProcess = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] })
+/**
+ * @param env all that it has for one, in place of ours
+ * @returns when the program has printed its first line
+ */
+export async function startLineProgram(
+  command: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>> = process.env,
+): Promise<LineProgram> {
+  const child: ChildProcess = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'], env })
   let complaints = ''
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     complaints += text

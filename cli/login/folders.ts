@@ -1,0 +1,62 @@
+/**
+ * Where a person's programs keep what is theirs.
+ *
+ * @see [XDG Base Directory Specification](https://specifications.freedesktop.org/basedir-spec/latest/)
+ */
+
+import { lstatSync, mkdirSync } from 'node:fs'
+import { isAbsolute, join } from 'node:path'
+import { Failure } from '../failure.ts'
+import { printable, type Terminal } from '../terminal.ts'
+
+type Env = Terminal['env']
+
+const OURS = 'spiffe-edge'
+/**
+ * @returns what outlives a login session; it may be on a disk that several machines share
+ * @throws Failure if nobody says where
+ */
+export function stateFolder(env: Env): string {
+  const { XDG_STATE_HOME: state, HOME: home } = env
+  if (process.platform === 'win32' && env.LOCALAPPDATA) return join(env.LOCALAPPDATA, OURS)
+  // A relative path is to be ignored, says the specification.
+  if (state && isAbsolute(state)) return join(state, OURS)
+  if (home) return join(home, '.local', 'state', OURS)
+  throw new Failure('there is no place to keep a login in: set HOME, or XDG_STATE_HOME')
+}
+
+/** @returns what is gone when the person has logged out of this machine; null if there is no such place */
+export function runtimeFolder({ XDG_RUNTIME_DIR: folder }: Env): string | null {
+  if (!folder || !isAbsolute(folder)) return null
+  try {
+    // Under sudo the variable may still name somebody else's.
+    return isOwnAlone(folder) ? join(folder, OURS) : null
+  } catch {
+    return null
+  }
+}
+
+/**
+ * Makes the folder if it is not there.
+ *
+ * @returns the path
+ * @throws Failure if others than this person may use it
+ */
+export function privateFolder(path: string): string {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 })
+    if (isOwnAlone(path)) return path
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    throw new Failure(
+      `${printable(path)}: cannot be used (${code ?? 'error'}). Set XDG_STATE_HOME to a folder of yours`,
+    )
+  }
+  throw new Failure(`${printable(path)}: belongs to somebody else, or others may use it. Do: chmod 700`)
+}
+
+function isOwnAlone(path: string): boolean {
+  const stat = lstatSync(path)
+  if (process.platform === 'win32') return stat.isDirectory()
+  return stat.isDirectory() && stat.uid === process.getuid?.() && (stat.mode & 0o077) === 0
+}
