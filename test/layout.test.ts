@@ -189,6 +189,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   'node:fs': ['cli'],
   'node:fs/promises': ['cli'],
   'node:http': ['cli'],
+  'node:http2': ['cli'],
   'node:https': ['cli'],
   'node:module': ['cli'],
   'node:net': ['cli'],
