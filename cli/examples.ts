@@ -31,6 +31,9 @@ const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'credential oidc-file': [
     'credential oidc-file --issuer https://issuer.example.org --token-file ci-token --audience k8s',
   ],
+  agent: [
+    'agent --issuer https://issuer.example.org --token-file /var/run/secrets/spiffe-edge/token --socket unix:///spiffe/agent.sock',
+  ],
   'admin create': [
     'admin create --name alice',
     'admin create --name sync-eu --revocations-of eu --key-file sync-eu.key',

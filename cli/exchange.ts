@@ -13,6 +13,8 @@ import { printable } from './terminal.ts'
 const TOKEN_EXCHANGE_GRANT = 'urn:ietf:params:oauth:grant-type:token-exchange'
 const JWT_TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:jwt'
 const MAX_SAID_CHARACTERS = 300
+/** Many times what a token takes. */
+const MAX_TOKEN_ANSWER_BYTES = 256 * 1024
 /** A reason, or the id of a decision: nothing that a token could be. */
 const NAME = /^[\w-]{1,64}$/
 
@@ -27,13 +29,15 @@ export class Refused extends Failure {
   }
 }
 
-export interface Exchange {
+/** How long to wait for the answer, and what else ends that. */
+export type Patience = Pick<RequestOptions, 'timeoutMs' | 'signal'>
+
+export interface Exchange extends Patience {
   readonly issuer: string
   readonly subjectToken: string
   readonly audience: readonly string[]
   /** Which identity; null leaves it to the issuer. */
   readonly spiffeId: string | null
-  readonly timeoutMs?: number
 }
 
 export interface JwtSvid {
@@ -45,13 +49,12 @@ export interface JwtSvid {
   readonly hint: string | null
 }
 
-export interface Certification {
+export interface Certification extends Patience {
   readonly issuer: string
   readonly subjectToken: string
   /** PKCS #10, PEM. */
   readonly csr: string
   readonly spiffeId: string | null
-  readonly timeoutMs?: number
 }
 
 /** Certificates are DER. Nothing of them has been checked. */
@@ -73,7 +76,7 @@ export interface X509Svid {
  * @throws NotYet, Refused, Failure
  */
 export async function exchangeToken(exchange: Exchange): Promise<JwtSvid> {
-  const { issuer, subjectToken, audience, spiffeId, timeoutMs } = exchange
+  const { issuer, subjectToken, audience, spiffeId, ...patience } = exchange
   const body = new URLSearchParams([
     ['grant_type', TOKEN_EXCHANGE_GRANT],
     ['subject_token_type', JWT_TOKEN_TYPE],
@@ -81,7 +84,10 @@ export async function exchangeToken(exchange: Exchange): Promise<JwtSvid> {
     ...audience.map((one) => ['audience', one]),
     ...(spiffeId === null ? [] : [['spiffe_id', spiffeId]]),
   ])
-  const { access_token: svid, hint } = await post(issuer, 'token', { body, ...(timeoutMs && { timeoutMs }) })
+  const { access_token: svid, hint } = await ask(issuer, 'token', {
+    ...{ method: 'POST', body, maxBytes: MAX_TOKEN_ANSWER_BYTES },
+    ...patience,
+  })
   const claims = typeof svid === 'string' ? readJwtSvid(svid) : null
   if (!claims || !isMadeOutTo(claims.audience, audience) || (spiffeId !== null && claims.spiffeId !== spiffeId))
     throw new Failure(`${issuer} answers with something that is not the JWT-SVID that was asked for`)
@@ -95,11 +101,12 @@ export async function exchangeToken(exchange: Exchange): Promise<JwtSvid> {
  * @throws NotYet, Refused, Failure
  */
 export async function certify(certification: Certification): Promise<X509Svid> {
-  const { issuer, subjectToken, csr, spiffeId, timeoutMs } = certification
-  const answer = await post(issuer, 'svid/x509', {
+  const { issuer, subjectToken, csr, spiffeId, ...patience } = certification
+  const answer = await ask(issuer, 'svid/x509', {
+    method: 'POST',
     bearer: subjectToken,
     body: { csr, ...(spiffeId !== null && { spiffe_id: spiffeId }) },
-    ...(timeoutMs && { timeoutMs }),
+    ...patience,
   })
   const { spiffe_id: certified, x509_svid: chain, bundle, federated_bundles: federated = {}, hint } = answer
   const expiresAt = answer.expires_at
@@ -121,10 +128,36 @@ export async function certify(certification: Certification): Promise<X509Svid> {
   }
 }
 
-async function post(issuer: string, path: string, options: RequestOptions): Promise<NonNullable<Answer['body']>> {
+/** What a workload may verify SVIDs with. Nothing of it has been checked. */
+export interface BundleMap {
+  /** The name of our own trust domain. */
+  readonly trustDomain: string
+  /** SPIFFE bundles, JSON text each, by the name of their trust domain. */
+  readonly bundles: ReadonlyMap<string, string>
+}
+
+/**
+ * `GET /bundles`.
+ *
+ * @throws NotYet, Refused, Failure
+ */
+export async function fetchBundleMap(
+  issuer: string,
+  subjectToken: string,
+  patience: Patience = {},
+): Promise<BundleMap> {
+  const answer = await ask(issuer, 'bundles', { bearer: subjectToken, ...patience })
+  const { trust_domain: trustDomain, trust_domains: bundles } = answer
+  if (typeof trustDomain !== 'string' || typeof bundles !== 'object' || bundles === null || Array.isArray(bundles))
+    throw new Failure(`${issuer} answers with something that is not a bundle map`)
+  const texts = Object.entries(bundles).map(([name, bundle]) => [name, JSON.stringify(bundle)] as const)
+  return { trustDomain, bundles: new Map(texts) }
+}
+
+async function ask(issuer: string, path: string, options: RequestOptions): Promise<NonNullable<Answer['body']>> {
   let answer: Answer
   try {
-    answer = await requestJson(`${issuer}/${path}`, issuer, { method: 'POST', ...options })
+    answer = await requestJson(`${issuer}/${path}`, issuer, options)
   } catch (error) {
     if (error instanceof Unreachable) throw new NotYet(error.message)
     throw error

@@ -19,6 +19,7 @@ type Add = (program: Command, terminal: Terminal) => void | Promise<void>
 export const COMMANDS: Readonly<Record<string, readonly (() => Promise<Add>)[]>> = {
   kubeconfig: [async () => (await import('./commands/kubeconfig.ts')).addKubeconfig],
   credential: [async () => (await import('./commands/credential.ts')).addCredential],
+  agent: [async () => (await import('./commands/agent.ts')).addAgent],
   login: [async () => (await import('./commands/login.ts')).addLogin],
   logout: [async () => (await import('./commands/logout.ts')).addLogout],
   admin: [

@@ -58,6 +58,10 @@ export interface RequestOptions {
   readonly body?: URLSearchParams | object
   readonly tls?: Tls
   readonly timeoutMs?: number
+  /** More than this is an error. */
+  readonly maxBytes?: number
+  /** Breaks it off. */
+  readonly signal?: AbortSignal
 }
 
 /**
@@ -74,17 +78,17 @@ export async function requestJson(url: string, who: string, options: RequestOpti
  * The same, for what is no JSON, or must be looked at octet for octet.
  *
  * @param accept what kind of answer is asked for
- * @param maxBytes more than this is an error
  * @throws Unreachable, Failure
  */
 export function requestBytes(
   url: string,
   who: string,
-  { method = 'GET', bearer, headers: given = {}, body, tls = {}, timeoutMs = TIMEOUT_MS }: RequestOptions = {},
+  options: RequestOptions = {},
   // kube-apiserver answers 406 for its JWKS to somebody who takes only application/json.
   accept = 'application/json, application/jwk-set+json',
-  maxBytes = MAX_ANSWER_BYTES,
 ): Promise<RawAnswer> {
+  const { method = 'GET', bearer, headers: given = {}, body, tls = {}, timeoutMs = TIMEOUT_MS } = options
+  const { maxBytes = MAX_ANSWER_BYTES } = options
   const form = body instanceof URLSearchParams
   const content = body === undefined ? undefined : form ? body.toString() : JSON.stringify(body)
   const headers = {
@@ -96,14 +100,15 @@ export function requestBytes(
     }),
     ...given,
   }
-  const signal = AbortSignal.timeout(timeoutMs)
+  const late = AbortSignal.timeout(timeoutMs)
+  const signal = options.signal ? AbortSignal.any([late, options.signal]) : late
   return new Promise((resolve, reject) => {
-    const fail = (error: unknown) => reject(failureOf(error, who, signal.aborted ? timeoutMs : null))
+    const fail = (error: unknown) => reject(failureOf(error, who, late.aborted ? timeoutMs : null))
     try {
       const secure = url.startsWith('https:')
       // Said outright, so that NODE_TLS_REJECT_UNAUTHORIZED cannot say otherwise.
-      const options = { method, headers, signal, agent: false, ...(secure && { ...tls, rejectUnauthorized: true }) }
-      const request = (secure ? httpsRequest : httpRequest)(url, options, (response) => {
+      const settings = { method, headers, signal, agent: false, ...(secure && { ...tls, rejectUnauthorized: true }) }
+      const request = (secure ? httpsRequest : httpRequest)(url, settings, (response) => {
         const chunks: Buffer[] = []
         let length = 0
         const certificates = secure ? chainOf(response.socket as TLSSocket) : []

@@ -80,6 +80,20 @@ export function readTrustAnchor(der: Uint8Array<ArrayBuffer>): Promise<TrustAnch
   return reading(der, (x509) => read(der, x509))
 }
 
+/**
+ * The key alone, of a certificate that has been read before.
+ *
+ * @returns SubjectPublicKeyInfo, DER
+ * @throws TypeError
+ */
+export function certificateKey(der: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const tbs = readElement(readParts(der).tbs, SEQUENCE).contents
+  // Serial number, signature, issuer, validity, subject.
+  let { rest } = readElement(tbs.subarray(V3.length), INTEGER)
+  for (let passed = 0; passed < 4; passed++) rest = readElement(rest, SEQUENCE).rest
+  return readElement(rest, SEQUENCE).whole
+}
+
 async function reading<T>({ length }: Uint8Array, read: (x509: Library) => T): Promise<T> {
   if (length > MAX_CERTIFICATE_BYTES) throw new CertificateError('malformed')
   // The library is one of decorators, and wants this before it is there itself.

@@ -7,8 +7,9 @@
  */
 
 import { ALGORITHMS } from './algorithms.ts'
-import { INTEGER, integer, isSame, readElement, SEQUENCE } from './der.ts'
-import { isSignedBy, readSigned, type Signed } from './signed.ts'
+import { element, INTEGER, integer, isSame, readElement, SEQUENCE, sequence } from './der.ts'
+import { isSignedBy, readSigned, type Signed, writeSigned } from './signed.ts'
+import type { Signer } from './signer.ts'
 import { importPublicKey, PublicKeyError } from './spki.ts'
 
 /** A request with an RSA-8192 key is below 3 KiB; attributes that nobody reads may add to it. */
@@ -65,4 +66,14 @@ function readPublicKey(der: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   if (publicKey.rest.length > 0 && readElement(publicKey.rest, ATTRIBUTES).rest.length > 0)
     throw new TypeError('more than a request has')
   return publicKey.whole
+}
+
+/**
+ * @param publicKey SubjectPublicKeyInfo, DER
+ * @param signer of the same key
+ * @returns a request, DER, that says nothing but whose key it is for
+ * @throws SigningError
+ */
+export function writeCsr(publicKey: Uint8Array, signer: Signer): Promise<Uint8Array<ArrayBuffer>> {
+  return writeSigned(sequence(VERSION_1, sequence(), publicKey, element(ATTRIBUTES)), signer)
 }

@@ -37,11 +37,11 @@ const IDENTIFIERS = Object.keys(ALGORITHMS)
   .map((alg) => ({ alg, identifier: signatureAlgorithm(alg) }))
 
 /**
- * @param tbs TBSCertificate, DER, that names the signer's algorithm
- * @returns Certificate, DER
+ * @param tbs TBSCertificate, DER, that names the signer's algorithm, or CertificationRequestInfo
+ * @returns Certificate or CertificationRequest, DER
  * @throws SigningError
  */
-export async function signCertificate(tbs: Uint8Array, signer: Signer): Promise<Uint8Array<ArrayBuffer>> {
+export async function writeSigned(tbs: Uint8Array, signer: Signer): Promise<Uint8Array<ArrayBuffer>> {
   const { alg, kty } = signer.publicJwk
   const identifier = signatureAlgorithm(alg)
   const signature = await signer.sign(tbs)

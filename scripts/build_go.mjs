@@ -11,6 +11,7 @@ const PROGRAMS = [
   { name: 'judge-1.35', folder: 'test/judge', args: ['-modfile=go.k8s-1.35.mod', '.'] },
   // One command for both, so that what they share is compiled by one.
   { name: '', folder: 'test/cluster', args: ['.', 'k8s.io/kubernetes/cmd/kubectl'] },
+  { name: 'workload-api', folder: 'test/workload_api', args: ['.'] },
   { name: 'vault-peers', folder: 'test/vault', args: ['.'] },
   { name: 'vault-core', folder: 'test/vault/core', args: ['.'] },
   { name: 'exec-plugin', folder: 'test/exec_plugin', args: ['.'] },

@@ -10,6 +10,7 @@ import { Refusal } from './refusal.ts'
 import { type AdminDeps, getObjects, getRevocations, postApply } from './routes/admin.ts'
 import { type AdminFederationDeps, getFederation, postBundle, postRefresh } from './routes/admin_federation.ts'
 import { type AdminKeysDeps, getKeys, postRevoke, postRotate } from './routes/admin_keys.ts'
+import { giveBundles } from './routes/bundles.ts'
 import { attestK8sPsat } from './routes/k8s_psat.ts'
 import { giveSvidWithKey } from './routes/kubespiffe.ts'
 import { adminError, methodNotAllowed, plainError } from './routes/respond.ts'
@@ -54,6 +55,8 @@ export function createApp(deps: AppDeps): App {
   )
   post(at(PATHS.token), ({ req }) => exchangeToken(req.raw, deps))
   post(at(PATHS.svidX509), ({ req }) => certifyKey(req.raw, deps))
+  app.get(at(PATHS.bundles), ({ req }) => giveBundles(req.raw, deps))
+  allow.set(at(PATHS.bundles), 'GET, HEAD')
   // A HEAD would cost a key and a signature, and give nothing.
   app.get(at(PATHS.kubespiffe), ({ req }) =>
     req.method === 'HEAD' ? methodNotAllowed('GET') : giveSvidWithKey(req.raw, deps),

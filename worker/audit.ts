@@ -24,7 +24,7 @@ export interface HeldToken {
 }
 
 /** What came of a decision that issues nothing. */
-export type Outcome = 'attested' | 'logged_in' | 'looked_up' | 'renewed' | 'revoked' | 'administered'
+export type Outcome = 'attested' | 'told' | 'logged_in' | 'looked_up' | 'renewed' | 'revoked' | 'administered'
 
 /** One decision, filled along the way and written once, in a `finally`. */
 export class Decision {
@@ -39,6 +39,7 @@ export class Decision {
   #asked: object | null = null
   #admin: string | null = null
   #login: object | null = null
+  #bundles: object | null = null
   #outcome: Outcome = 'attested'
   #refusal: Refusal | null = null
 
@@ -104,6 +105,12 @@ export class Decision {
     this.#asked = { operation, path }
   }
 
+  /** What a workload may verify SVIDs of others with: besides our own bundle, those of these trust domains. */
+  told(registrations: readonly string[], federated: readonly string[]): void {
+    this.#bundles = { registrations, federated }
+    this.#outcome = 'told'
+  }
+
   administered(admin: string): void {
     this.#admin = admin
     this.#outcome = 'administered'
@@ -158,6 +165,7 @@ export class Decision {
       }),
       ...(this.#agentId && { spiffe_id: this.#agentId.toString() }),
       ...this.#login,
+      ...this.#bundles,
       ...this.#issued,
     })
   }

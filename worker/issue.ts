@@ -7,14 +7,23 @@ import type { PublicJwk } from '../keys/signer.ts'
 import type { Attestation, Door, PodAttestation } from './attest/attestation.ts'
 import { attestNode, type K8sPsat } from './attest/k8s_psat.ts'
 import type { Decision } from './audit.ts'
+import type { ForeignBundle } from './federation/foreign_bundle.ts'
 import { mint, mintX509, sign, signX509 } from './mint.ts'
-import { authorize, type Grant, type JwtGrant, type X509Grant } from './policy/authorize.ts'
+import type { PublicDocument } from './oidc/public_document.ts'
+import {
+  authorize,
+  authorizeBundles,
+  type BundlesGrant,
+  type Grant,
+  type JwtGrant,
+  type X509Grant,
+} from './policy/authorize.ts'
 import { internalX509Grant } from './policy/internal_grant.ts'
 import type { Policy } from './policy/policy.ts'
 import type { Registration } from './policy/registration.ts'
 import { Refusal } from './refusal.ts'
 import type { SharedCalls } from './shared_call.ts'
-import type { SpiffeId } from './spiffe/id.ts'
+import type { SpiffeId, TrustDomain } from './spiffe/id.ts'
 import type { JwtSvidClaims } from './spiffe/jwt_svid.ts'
 import { serialNumberOf } from './spiffe/serial_number.ts'
 import { DEFAULT_X509_SVID_TTL_SECONDS } from './spiffe/x509_svid.ts'
@@ -205,9 +214,44 @@ export async function issueAgentX509(
   }
 }
 
+/** What a workload needs to verify the SVIDs of others with. */
+export interface TrustedBundles {
+  readonly trustDomain: TrustDomain
+  /** Our own, as anybody may read it. */
+  readonly own: PublicDocument
+  /** Those of other trust domains that are known, by name. */
+  readonly federated: ReadonlyMap<string, ForeignBundle>
+}
+
+/**
+ * The first half alone: whom somebody may believe in is for those who may have an identity, and changes nothing about it.
+ *
+ * @param decision is told of each step as it is done
+ * @throws Refusal
+ */
+export async function trustedBundles(
+  request: Omit<SubjectRequest, 'spiffeId'>,
+  deps: IssueDeps,
+  decision: Decision,
+): Promise<TrustedBundles> {
+  const { grant, snapshot } = await admit(request, deps.now(), deps, decision, authorizeBundles)
+  const [{ bundle }, known] = await Promise.all([
+    deps.keyRing.published(),
+    grant.federatesWith.length === 0 ? new Map<string, ForeignBundle>() : deps.federationRing.bundles(snapshot),
+  ])
+  const federated = new Map(
+    grant.federatesWith.flatMap((name) => {
+      const bundle = known.get(name)
+      return bundle ? [[name, bundle] as const] : []
+    }),
+  )
+  decision.told(grant.registrations, [...federated.keys()])
+  return { trustDomain: snapshot.policy.trustDomain, own: bundle, federated }
+}
+
 /** What all have to pass who are here for themselves: who is asking, may they, and are they still there. */
-async function admit<G extends Grant>(
-  { subjectToken, door }: SubjectRequest,
+async function admit<G extends Grant | BundlesGrant>(
+  { subjectToken, door }: Omit<SubjectRequest, 'spiffeId'>,
   now: number,
   { policyRing }: IssueDeps,
   decision: Decision,

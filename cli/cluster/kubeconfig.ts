@@ -125,7 +125,7 @@ export async function openKubeconfig(path: string, context: string | undefined, 
     },
     async metrics() {
       const url = `${server}/metrics`
-      const { status, bytes } = await requestBytes(url, server, own, 'text/plain', MAX_METRICS_BYTES)
+      const { status, bytes } = await requestBytes(url, server, { ...own, maxBytes: MAX_METRICS_BYTES }, 'text/plain')
       checkStatus(status, url)
       return bytes.toString('utf8')
     },

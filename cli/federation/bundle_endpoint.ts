@@ -76,7 +76,7 @@ async function judge({ bytes }: RawAnswer): Promise<FetchedBundle> {
 
 async function request(url: string, identity: EndpointIdentity | null): Promise<RawAnswer> {
   const tls = identity ? spiffeTls(identity) : {}
-  const answer = await requestBytes(url, 'the bundle endpoint', { tls }, 'application/json', MAX_BUNDLE_BYTES)
+  const answer = await requestBytes(url, 'the bundle endpoint', { tls, maxBytes: MAX_BUNDLE_BYTES }, 'application/json')
   if (identity) await checkServer(answer.certificates, identity)
   return answer
 }

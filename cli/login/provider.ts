@@ -282,10 +282,10 @@ const request: oidc.CustomFetch = async (url, { method, headers, body }) => {
       method,
       headers,
       timeoutMs: TIMEOUT_SECONDS * 1000,
+      maxBytes: MAX_ANSWER_BYTES,
       ...(body instanceof URLSearchParams && { body }),
     },
     headers.accept ?? 'application/json',
-    MAX_ANSWER_BYTES,
   )
   const lines = Object.entries(given).flatMap(([name, values]) =>
     [values ?? []].flat().map((value): [string, string] => [name, value]),

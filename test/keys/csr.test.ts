@@ -2,9 +2,11 @@ import '@abraham/reflection'
 import { Pkcs10CertificateRequest } from '@peculiar/x509'
 import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { CsrError, readCsr } from '../../keys/csr.ts'
+import { ALGORITHMS } from '../../keys/algorithms.ts'
+import { CsrError, readCsr, writeCsr } from '../../keys/csr.ts'
 import { bitString, element, INTEGER, integer, NULL, objectIdentifier, sequence } from '../../keys/der.ts'
 import { derSignature } from '../../keys/ecdsa.ts'
+import { generateLocalKey, localSigner } from '../../keys/local.ts'
 import { makeCsr } from '../support/csr.ts'
 
 let good: Awaited<ReturnType<typeof makeCsr>>
@@ -205,4 +207,20 @@ describe('what stands around the key', () => {
       { numRuns: 1000 },
     )
   })
+})
+
+describe('a request of ours', () => {
+  test.each(['ES256', 'ES384', 'RS256'] as const)(
+    'T-22: of %s says whose key it is for, and nothing else',
+    async (alg) => {
+      const { publicJwk, privateJwk } = await generateLocalKey(alg)
+      const key = await crypto.subtle.importKey('jwk', publicJwk as JsonWebKey, ALGORITHMS[alg].key, true, ['verify'])
+      const spki = (await crypto.subtle.exportKey('spki', key)) as ArrayBuffer
+      const der = await writeCsr(new Uint8Array(spki), await localSigner(publicJwk, privateJwk))
+      expect(await readCsr(der)).toEqual(spki)
+      const request = new Pkcs10CertificateRequest(der)
+      expect([request.subject, request.attributes, request.extensions]).toEqual(['', [], []])
+      expect(await request.verify()).toBe(true)
+    },
+  )
 })

@@ -8,6 +8,8 @@ export interface LineProgram {
   readonly ready: Record<string, unknown>
   /** @returns the answers, in the order of the questions */
   ask(questions: readonly unknown[]): Promise<Record<string, unknown>[]>
+  /** Lets it stand still, or go on. */
+  signal(signal: 'SIGSTOP' | 'SIGCONT'): void
   stop(): Promise<void>
 }
 
@@ -43,6 +45,9 @@ export async function startLineProgram(
       const answers = questions.map(next)
       for (const question of questions) child.stdin?.write(`${JSON.stringify(question)}\n`)
       return Promise.all(answers)
+    },
+    signal(signal) {
+      child.kill(signal)
     },
     async stop() {
       child.stdin?.end()

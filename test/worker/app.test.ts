@@ -113,7 +113,7 @@ describe('what there is not', () => {
     '/Keys',
     '/token/x',
     '/admin/v1',
-    '/bundles',
+    '/bundles/x',
     '/metrics',
     '/v1/svids',
     '/demo/token',

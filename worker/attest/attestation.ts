@@ -3,7 +3,7 @@
 import type { SpiffeId } from '../spiffe/id.ts'
 
 /** Where a request came in: a token that is good at one door is not for that reason good at another (T-6). */
-export type Door = 'token' | 'svid_x509' | 'kubespiffe' | 'k8s_psat' | 'vault'
+export type Door = 'token' | 'svid_x509' | 'bundles' | 'kubespiffe' | 'k8s_psat' | 'vault'
 
 declare const proven: unique symbol
 

@@ -6,9 +6,8 @@
  * @see [JWT-SVID §4](https://github.com/spiffe/spiffe/blob/main/standards/JWT-SVID.md#4-token-signing-and-validation)
  */
 
-import type { UnverifiedJws, VerificationKey } from '../../keys/jws.ts'
-import { importJwk } from '../../keys/key_set.ts'
-import { authorityAlgorithms, type ForeignBundle } from '../federation/foreign_bundle.ts'
+import type { UnverifiedJws } from '../../keys/jws.ts'
+import { type ForeignBundle, verificationKeys } from '../federation/foreign_bundle.ts'
 import { JwtError } from '../jwt.ts'
 import type { FederatedTrustDomain } from '../policy/federated_trust_domain.ts'
 import { Refusal } from '../refusal.ts'
@@ -74,17 +73,6 @@ export class JwtSvidAttestor {
       throw new Refusal('token_lifetime', `made to live more than ${record.maxTokenLifetimeSeconds} s`)
     return attested({ kind: 'federated', door, trustDomain: trustDomain.name, spiffeId, expiresAt })
   }
-}
-
-/** @returns the one key that the token may be signed with, if there is one: by its `kid`, for its `alg` */
-async function verificationKeys(
-  { header: { kid, alg } }: UnverifiedJws,
-  bundle: ForeignBundle,
-): Promise<ReadonlyMap<string, VerificationKey>> {
-  const authority = bundle.jwtAuthorities.find((one) => one.kid === kid)
-  if (!authority || !authorityAlgorithms(authority.publicKey).includes(alg)) return new Map()
-  const key = await importJwk(authority.publicKey, alg)
-  return new Map(key ? [[kid, key]] : [])
 }
 
 function parseSubject(sub: unknown): SpiffeId {

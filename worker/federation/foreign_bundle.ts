@@ -7,6 +7,7 @@
 
 import { ALGORITHMS, type AlgorithmName } from '../../keys/algorithms.ts'
 import { CertificateError, readTrustAnchor } from '../../keys/certificate.ts'
+import type { UnverifiedJws, VerificationKey } from '../../keys/jws.ts'
 import { importJwk, isCanonical, isPrivate, keyMark, keyMembers, MAX_KEYS } from '../../keys/key_set.ts'
 import { isKnownKind, PublicKeyError } from '../../keys/spki.ts'
 import { parseJsonObject } from '../strict_json.ts'
@@ -118,6 +119,17 @@ export function authorityAlgorithms({ kty, crv }: JsonWebKey): AlgorithmName[] {
     const wanted = ALGORITHMS[name]
     return wanted.kty === kty && (wanted.kty === 'RSA' || wanted.crv === crv)
   })
+}
+
+/** @returns the one key that the token may be signed with, if there is one: by its `kid`, for its `alg` */
+export async function verificationKeys(
+  { header: { kid, alg } }: UnverifiedJws,
+  bundle: ForeignBundle,
+): Promise<ReadonlyMap<string, VerificationKey>> {
+  const authority = bundle.jwtAuthorities.find((one) => one.kid === kid)
+  if (!authority || !authorityAlgorithms(authority.publicKey).includes(alg)) return new Map()
+  const key = await importJwk(authority.publicKey, alg)
+  return new Map(key ? [[kid, key]] : [])
 }
 
 function outline(text: string): Outline {

@@ -10,6 +10,7 @@ export const PATHS = {
   bundle: '/bundle',
   token: '/token',
   svidX509: '/svid/x509',
+  bundles: '/bundles',
   kubespiffe: '/v1/svid',
   vault: '/v1',
   structuredAuth: '/structured-auth.yaml',

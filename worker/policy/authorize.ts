@@ -47,6 +47,16 @@ export interface X509Grant extends Terms {
 
 export type Grant = JwtGrant | X509Grant
 
+/** Whom a workload may believe in. Nothing is issued under it. Only {@link authorizeBundles} makes one. */
+export interface BundlesGrant {
+  readonly registrations: readonly string[]
+  /** Other trust domains, each once, sorted. */
+  readonly federatesWith: readonly string[]
+  /** Whether the API server must have said that the workload is alive. */
+  readonly live: boolean
+  readonly [authorized]: true
+}
+
 /** What is asked for. */
 export interface JwtWanted {
   readonly svidType: 'JWT'
@@ -103,6 +113,32 @@ export function authorize(
     alg: registration.alg,
     claims: registration.claims,
   } as unknown as JwtGrant
+}
+
+/**
+ * Of all registrations that give the workload an identity: with which of them it asks for SVIDs is not said, and a bundle names nobody.
+ *
+ * @throws Refusal if there is none, or with what is wrong with the first where something is with each
+ */
+export function authorizeBundles(attestation: Attestation, policy: Policy): BundlesGrant {
+  const matching = policy.registrations.matching(attestation)
+  let problem: Refusal | null = null
+  const giving = matching.filter((registration) => {
+    try {
+      checkBans(attestation, registration, policy)
+      return true
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error
+      problem ??= error
+      return false
+    }
+  })
+  if (giving.length === 0) throw problem ?? new Refusal('registration_none', 'no registration selects this workload')
+  return {
+    registrations: giving.map(({ name }) => name),
+    federatesWith: [...new Set(giving.flatMap(({ federatesWith }) => federatesWith))].sort(),
+    live: giving.some(({ liveness }) => liveness === 'tokenReview'),
+  } as unknown as BundlesGrant
 }
 
 /**

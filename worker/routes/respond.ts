@@ -207,7 +207,12 @@ const JSON_HEADERS = new Headers({ 'content-type': 'application/json', ...NO_STO
 
 /** A token, or who somebody is, which nobody on the way may keep (RFC 6749 §5.1). */
 export function jsonResponse(body: object): Response {
-  return new Response(JSON.stringify(body), { headers: JSON_HEADERS })
+  return jsonText(JSON.stringify(body))
+}
+
+/** The same of JSON text. */
+export function jsonText(body: string): Response {
+  return new Response(body, { headers: JSON_HEADERS })
 }
 
 /** An answer to an administrator. */

@@ -27,7 +27,7 @@ import {
   TRUE,
   time,
 } from '../../keys/der.ts'
-import { isSignedBy, readSigned, signatureAlgorithm, signCertificate } from '../../keys/signed.ts'
+import { isSignedBy, readSigned, signatureAlgorithm, writeSigned } from '../../keys/signed.ts'
 import type { PublicJwk, Signer } from '../../keys/signer.ts'
 import { DNS_NAME, MAX_DNS_NAME_LENGTH } from './dns_name.ts'
 import { SpiffeId, type TrustDomain } from './id.ts'
@@ -115,7 +115,7 @@ export async function selfSignAuthority(
   terms: { trustDomain: TrustDomain; notBefore: number; notAfter: number },
 ): Promise<Der> {
   const publicKey = await exportPublicKey(await importJwk(signer.publicJwk))
-  return signCertificate(await authorityTbs(newSerial(), terms, publicKey, signer.publicJwk.alg), signer)
+  return writeSigned(await authorityTbs(newSerial(), terms, publicKey, signer.publicJwk.alg), signer)
 }
 
 /**
@@ -179,7 +179,7 @@ export async function signX509Svid(terms: X509SvidTerms, authority: X509Authorit
       ),
     ),
   )
-  return signCertificate(tbs, authority.signer)
+  return writeSigned(tbs, authority.signer)
 }
 
 async function authorityTbs(

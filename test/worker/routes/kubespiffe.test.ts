@@ -204,6 +204,7 @@ describe('T-6: which token is good at which door', () => {
         headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
         body: JSON.stringify({ csr }),
       }),
+    bundles: (issuer, token) => issuer.fetch('/bundles', { headers: { authorization: `Bearer ${token}` } }),
     kubespiffe: (issuer, token) => issuer.fetch('/v1/svid', { headers: { authorization: `Bearer ${token}` } }),
     k8s_psat: (issuer, token) =>
       issuer.fetch('/attest/k8s_psat', {
@@ -232,7 +233,7 @@ describe('T-6: which token is good at which door', () => {
     )
 
   test.each<[string, readonly string[], readonly Door[]]>([
-    ['the cluster’s own', ['spiffe-edge'], ['token', 'svid_x509', 'kubespiffe', 'k8s_psat', 'vault']],
+    ['the cluster’s own', ['spiffe-edge'], ['token', 'svid_x509', 'bundles', 'kubespiffe', 'k8s_psat', 'vault']],
     ['kubespiffe’s', ['kubespiffed'], ['kubespiffe']],
     ['both', ['spiffe-edge', 'kubespiffed'], ['kubespiffe']],
     ['the API server’s', ['https://kubernetes.default.svc'], []],
