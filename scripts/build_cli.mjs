@@ -41,7 +41,7 @@ const START = [
 const WORKLOAD_API = [
   'cli/(jwt_svid|commands/credential_workload_api)\\.ts',
   'cli/workload_api/(endpoint_socket|fetch_jwt_svid|hpack|http2_call)\\.ts',
-  'node_modules/@bufbuild/.*',
+  'node_modules/@bufbuild/protobuf/dist/esm/(wire/.*|proto-int64\\.js)',
   'node_modules/jose/dist/webapi/(util/(decode_jwt|base64url|errors)|lib/(buffer_utils|validate))\\.js',
 ]
 
