@@ -7,7 +7,12 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, w
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { type AgentProcess, startAgentProcess, startWorkloadProgram } from '../support/agent_process.ts'
+import {
+  type AgentProcess,
+  startAgentProcess,
+  startPythonWorkloadProgram,
+  startWorkloadProgram,
+} from '../support/agent_process.ts'
 import { cli } from '../support/cli.ts'
 import { FakeCluster } from '../support/cluster.ts'
 import type { LineProgram } from '../support/lines.ts'
@@ -131,6 +136,21 @@ describe.skipIf(missing('go'))('the agent', () => {
         ...{ ok: true, id },
         refused: expect.stringContaining('expected audience in ["somebody else"]'),
       })
+    })
+
+    test.skipIf(missing('python'))('gives the Python package spiffe what it wants', async () => {
+      const agent = await startAgent(worker.origin, tokenFile)
+      const program = await startPythonWorkloadProgram(agent.socket)
+      stops.push(() => program.stop())
+      const id = idOf('example.org', 'web')
+      expect(program.ready.version).toBe('0.3.2')
+      expect(await ask(program, 'source')).toMatchObject({ ok: true, id })
+      expect(await ask(program, 'bundles', 'example.org')).toEqual({ ok: true, x509: 1, jwt: 1 })
+      const { token, ...rest } = await ask(program, 'jwt', 'k8s')
+      expect(rest).toEqual({ ok: true, id })
+      expect(await ask(program, 'validate', String(token), 'k8s')).toEqual({ ok: true, id })
+      expect((await ask(program, 'validate', String(token), 'db')).error).toMatch(/audience/i)
+      expect((await ask(program, 'jwt', 'vault')).error).toMatch(/no identity issued/)
     })
 
     test('two programs beside two agents speak mTLS, and both know who the other is', async () => {

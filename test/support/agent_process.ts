@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import { resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { type LineProgram, startLineProgram } from './lines.ts'
+import { pythonWith } from './python_venv.ts'
 
 export interface AgentProcess {
   readonly pid: number
@@ -71,4 +72,10 @@ export async function startAgentProcess({
 /** @returns a program with go-spiffe: test/workload_api/README.md has what it is asked */
 export function startWorkloadProgram(socket: string): Promise<LineProgram> {
   return startLineProgram(resolve('build/go/workload-api'), [`unix://${socket}`])
+}
+
+/** @returns the same in Python, with the package `spiffe` */
+export async function startPythonWorkloadProgram(socket: string): Promise<LineProgram> {
+  const python = await pythonWith('spiffe-venv', resolve('test/workload_api/requirements.txt'))
+  return startLineProgram(python, [resolve('test/workload_api/spiffe_client.py'), `unix://${socket}`])
 }
