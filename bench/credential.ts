@@ -8,9 +8,11 @@
 import { existsSync } from 'node:fs'
 import { delimiter, dirname, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { SessionStore } from '../cli/login/session_store.ts'
 import { Folder } from '../test/support/cli.ts'
 import { FakeCluster, POD } from '../test/support/cluster.ts'
 import { createSigner, startWorkloadApi } from '../test/support/exec_plugin.ts'
+import { makeHome, openSession } from '../test/support/keyring.ts'
 import { startLineProgram } from '../test/support/lines.ts'
 import { createCa } from '../test/support/pki.ts'
 import { freePort, startPlainWorkerd } from '../test/support/plain_workerd.ts'
@@ -42,13 +44,11 @@ const stopwatch = await startLineProgram('build/go/exec-plugin', ['stopwatch'])
 
 /** As npm installs it: a file that names its interpreter. */
 const program = resolve(existsSync(PACKAGED) ? PACKAGED : 'cli/main.ts')
-const { HOME, XDG_RUNTIME_DIR, DBUS_SESSION_BUS_ADDRESS } = process.env
+const home = makeHome()
+const session = await openSession('unlocked', home.path)
 const env = {
   PATH: [dirname(process.execPath), process.env.PATH].join(delimiter),
-  ...(HOME && { HOME }),
-  ...(XDG_RUNTIME_DIR && { XDG_RUNTIME_DIR }),
-  // Where the keyring is.
-  ...(DBUS_SESSION_BUS_ADDRESS && { DBUS_SESSION_BUS_ADDRESS }),
+  ...session.env,
   SPIFFE_ENDPOINT_SOCKET: api.address,
   SPIFFE_EDGE_ISSUER: issuer.url,
   SPIFFE_EDGE_TOKEN_FILE: issuer.tokenFile,
@@ -73,6 +73,7 @@ for (const form of forms) {
   commands.set(`${name} workload-api`, { command: [form, 'credential', 'workload-api'], env })
   // The roots are read with it, so the others have none.
   const trusting = { ...env, NODE_EXTRA_CA_CERTS: issuer.caFile }
+  commands.set(`${name} oidc`, { command: [form, 'credential', 'oidc', ...(await keepLogin())], env })
   commands.set(`${name} psat`, { command: [form, 'credential', 'psat'], env: trusting })
 }
 for (const one of values.also) {
@@ -104,8 +105,25 @@ else {
     console.log(`${name.padEnd(36)} wall ${figure('wall')}   CPU ${figure('cpu')}`)
   }
 }
-await Promise.all([stopwatch.stop(), api.stop(), issuer.stop()])
+await Promise.all([stopwatch.stop(), api.stop(), issuer.stop(), session.stop()])
+home.remove()
 process.exit(0)
+
+/** @returns the options of a login that is in the keyring */
+async function keepLogin(): Promise<string[]> {
+  const [issuer, clientId] = ['https://login.example.org', 'kubernetes']
+  const claims = Buffer.from(JSON.stringify({ sub: 'alice', groups: Array(20).fill('a-group-of-usual-length') }))
+  const kept = {
+    token: `eyJhbGciOiJSUzI1NiJ9.${claims.toString('base64url')}.${'s'.repeat(342)}`,
+    expiresAt: Math.floor(Date.now() / 1000) + 86_400,
+    subject: 'alice',
+    refreshToken: 'r'.repeat(64),
+    svids: [],
+  }
+  Object.assign(process.env, session.env)
+  await new SessionStore(env).write({ issuer, clientId, token: 'id', scope: null, parameters: [] }, kept, true)
+  return ['--issuer-url', issuer, '--client-id', clientId]
+}
 
 /** @returns µs */
 async function measure(name: string): Promise<Sample> {

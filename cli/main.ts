@@ -96,8 +96,10 @@ async function runCommand(argv: readonly string[], terminal: Terminal): Promise<
 export async function loadProgram(verbs: readonly string[], terminal: Terminal): Promise<Command> {
   const { Command } = await import('commander')
   const { addExamples } = await import('./examples.ts')
+  const { default: manifest } = await import('../package.json', { with: { type: 'json' } })
   const program = new Command('spiffe-edge')
     .description('the identity provider of a Kubernetes trust domain, from the command line')
+    .version(manifest.version, '--version')
     .exitOverride()
     .configureOutput({
       writeOut: (text) => terminal.print(text),

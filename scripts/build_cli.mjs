@@ -31,10 +31,18 @@ const FUSE = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2'
  * somebody waits for it on every kubectl.
  */
 const START = [
-  'cli/(main|credential|exec_credential|failure|issuer|patience|standard_streams|terminal)',
-  'cli/commands/(credential|credential_oidc)',
-  'cli/login/(account|folders|keyring|session|session_store|settings|way)',
-  'worker/(endpoint_url|strict_json)',
+  'cli/(main|credential|exec_credential|failure|issuer|patience|standard_streams|terminal)\\.ts',
+  'cli/commands/(credential|credential_oidc)\\.ts',
+  'cli/login/(account|folders|keyring|session|session_store|settings|way)\\.ts',
+  'worker/(endpoint_url|strict_json)\\.ts',
+]
+
+/** What `credential workload-api` needs besides, as one more file. */
+const WORKLOAD_API = [
+  'cli/(jwt_svid|commands/credential_workload_api)\\.ts',
+  'cli/workload_api/(endpoint_socket|fetch_jwt_svid|hpack|http2_call)\\.ts',
+  'node_modules/@bufbuild/protobuf/dist/esm/(wire/.*|proto-int64\\.js)',
+  'node_modules/jose/dist/webapi/(util/(decode_jwt|base64url|errors)|lib/(buffer_utils|validate))\\.js',
 ]
 
 const manifest = JSON.parse(readFileSync('package.json', 'utf8'))
@@ -62,10 +70,14 @@ async function bundle(input, folder, options) {
   return output.flatMap((chunk) => Object.keys(chunk.modules ?? {}))
 }
 
+function groupOf(name, paths) {
+  const path = new RegExp(`/(?:${paths.join('|')})$`)
+  return { name, test: (id) => path.test(id.replaceAll('\\', '/')) }
+}
+
 async function bundleCommands(folder) {
-  const start = new RegExp(`/(?:${START.join('|')})\\.ts$|rolldown.runtime`)
   const modules = await bundle('cli/main.ts', folder, {
-    codeSplitting: { groups: [{ name: 'start', test: start }] },
+    codeSplitting: { groups: [groupOf('start', START), groupOf('workload_api', WORKLOAD_API)] },
     // What would be the entry does nothing but load this.
     entryFileNames: 'entry.cjs',
     chunkFileNames: ({ name }) => (name === 'start' ? 'main.cjs' : 'chunks/[name]-[hash].cjs'),

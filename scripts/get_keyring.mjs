@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 
 const FOLDER = 'build/keyring'
 const PACKAGES = ['gnome-keyring', 'libgck-1-0', 'libgcr-base-3-1']
@@ -26,3 +27,5 @@ export function getKeyring() {
 function runs(command, args, cwd = '.') {
   return spawnSync(command, args, { cwd, stdio: 'ignore' }).status === 0
 }
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href && !getKeyring()) process.exit(1)

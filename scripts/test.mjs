@@ -1,7 +1,7 @@
 // node scripts/test.mjs <tier>…: every test of the tiers, and one line that sums them up.
 //
 //   quick    lint, types, unit tests inside workerd, the built worker in plain workerd: needs Node and npm alone
-//   interop  the real consumers: needs Go, Python, a keyring and shells; where one is missing, its tests are skipped and named
+//   interop  the real consumers: needs Go, Python, a keyring, a browser and shells; where one is missing, its tests are skipped and named
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { build } from './build.mjs'
 import { buildCli } from './build_cli.mjs'
 import { buildGo } from './build_go.mjs'
+import { getBrowser } from './get_browser.mjs'
 import { getKeyring } from './get_keyring.mjs'
 
 const PROJECTS = { quick: ['workerd', 'node'], interop: ['interop'] }
@@ -41,6 +42,7 @@ if (tiers.includes('interop')) {
   if (!missing.includes('go')) buildGo()
   for (const form of ['package', 'single-file']) await buildCli(form)
   if (!getKeyring()) missing.push('keyring')
+  if (!getBrowser()) missing.push('browser')
 }
 runVitest(tiers.flatMap((tier) => PROJECTS[tier]))
 

@@ -222,7 +222,7 @@ test.each(files)('%s imports only what its room may', (file) => {
   const allowed = ARROWS[room]
   expect(allowed, `${room} has no line in ARROWS`).toBeDefined()
   for (const specifier of importsOf(file)) {
-    if (specifier.endsWith('.yaml')) continue
+    if (/\.(?:yaml|json)$/.test(specifier)) continue
     if (!specifier.startsWith('.')) {
       expect(PACKAGES[specifier] ?? [], `${room} → ${specifier}`).toContain(room)
       continue

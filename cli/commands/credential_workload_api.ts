@@ -3,7 +3,7 @@
  * (`spiffe-edge agent`), or anybody's. It does what k8s-spiffe-workload-jwt-exec-auth does, under its variables.
  */
 
-import { lstat } from 'node:fs/promises'
+import { lstatSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { audienceOf, credentialCommand, DEFAULT_TIMEOUT_SECONDS, SVID_OPTIONS } from '../credential.ts'
 import { execCredential, readExecInfo } from '../exec_credential.ts'
@@ -48,7 +48,7 @@ export const workloadApi = credentialCommand(
     const socket = parseEndpointSocket(values.socket === undefined ? 'SPIFFE_ENDPOINT_SOCKET' : '--socket', uri)
     const byDefault = values.socket === undefined && !variable
     const fetch = async (timeoutMs: number) => {
-      if (byDefault) await checkDefaultSocket()
+      if (byDefault) checkDefaultSocket()
       return fetchOne(socket, uri, wanted, timeoutMs, terminal)
     }
     const { svid, expiresAt } = await patiently(fetch, timeoutSeconds, terminal)
@@ -61,13 +61,21 @@ export const workloadApi = credentialCommand(
  *
  * @throws NotYet, Failure
  */
-async function checkDefaultSocket(): Promise<void> {
+function checkDefaultSocket(): void {
   for (const path of [dirname(dirname(DEFAULT_SOCKET)), dirname(DEFAULT_SOCKET), DEFAULT_SOCKET]) {
-    const { uid } = await lstat(path).catch(() => {
-      throw new NotYet(`the Workload API at unix://${DEFAULT_SOCKET}: is not there`)
-    })
+    const uid = ownerOf(path)
+    if (uid === null) throw new NotYet(`the Workload API at unix://${DEFAULT_SOCKET}: is not there`)
     if (uid !== 0 && uid !== process.getuid?.())
       throw new Failure(`${path} belongs to somebody else: if it is meant, set SPIFFE_ENDPOINT_SOCKET`)
+  }
+}
+
+function ownerOf(path: string): number | null {
+  try {
+    // Three look-ups, for which `node:fs/promises` would be loaded.
+    return lstatSync(path).uid
+  } catch {
+    return null
   }
 }
 

@@ -7,7 +7,7 @@ import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Failure } from '../failure.ts'
 import { replaceFile } from '../replace_file.ts'
-import { formatTime, type Terminal } from '../terminal.ts'
+import { formatTime, printable, type Terminal } from '../terminal.ts'
 import type { Account } from './account.ts'
 import { idOf } from './account_id.ts'
 import { privateFolder, stateFolder } from './folders.ts'
@@ -41,11 +41,10 @@ export class BackOff {
     const { count, notBefore } = this.#read()
     // A clock that has been put back does not make it longer than it can be.
     if (now >= notBefore || notBefore - now > (PAUSES_SECONDS.at(-1) ?? 0)) return
-    const { issuer, clientId } = this.#account
     const times = count === 1 ? 'the last prompt was' : `the last ${count} prompts were`
     throw new Failure(
       `${times} not answered: no new one before ${formatTime(Math.ceil(notBefore))}.\n` +
-        `Log in now with: spiffe-edge login --issuer-url ${issuer} --client-id ${clientId}`,
+        `Log in now with: ${loginCommand(this.#account)}`,
     )
   }
 
@@ -76,4 +75,16 @@ export class BackOff {
     }
     return { count: 0, notBefore: 0 }
   }
+}
+
+/** @returns what somebody has to type to log in to just this */
+function loginCommand({ issuer, clientId, token, scope, parameters }: Account): string {
+  const words = [
+    ...['spiffe-edge', 'login', '--issuer-url', issuer, '--client-id', clientId],
+    ...(token === 'id' ? [] : ['--token', token]),
+    ...(scope ?? []).flatMap((one) => ['--scope', one]),
+    ...parameters.flatMap(([name, value]) => ['--authorization-parameter', `${name}=${value}`]),
+  ]
+  const quoted = words.map((word) => (/^[\w./:=@-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
+  return printable(quoted.join(' '))
 }

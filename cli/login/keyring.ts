@@ -44,7 +44,8 @@ async function use<T>(account: string, action: (entry: Entry, signal: AbortSigna
     // Said outright: without a Secret Service the library would use the kernel's keyring, which forgets.
     entry = new AsyncEntry(SERVICE, account, { linux: { store: 'secret-service' } })
   } catch {
-    throw unusable('cannot be used: there is none in this session, or it is locked')
+    const hangs = Date.now() - started > OPENING_TIMEOUT_MS
+    throw unusable(hangs ? 'does not answer' : 'cannot be used: there is none in this session, or it is locked')
   }
   if (Date.now() - started > OPENING_TIMEOUT_MS) throw unusable('does not answer')
   const timeout = new AbortController()

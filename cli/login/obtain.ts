@@ -123,9 +123,19 @@ class Login {
     if (problem) throw new Failure(`${problem}, and --keyring-only is given`)
     const provider = await this.#discovered()
     const way = chooseWay(settings, provider, interactive, this.#terminal)
-    await backOff.count(this.#now(), true)
+    let asked = false
+    const onAsk = async () => {
+      await backOff.count(this.#now(), true)
+      asked = true
+    }
+    // Whoever presses Ctrl-C is there, and may have only changed their mind.
+    const interrupted = () => {
+      backOff.clear()
+      process.kill(process.pid, 'SIGINT')
+    }
+    process.once('SIGINT', interrupted)
     try {
-      const { session, person } = await logIn(provider, settings, way, this.#terminal)
+      const { session, person } = await logIn(provider, settings, way, this.#terminal, onAsk)
       const { place, problem } = await this.#store.write(account, session, keyringOnly)
       backOff.clear()
       const name = person.name ? ` as ${printable(person.name.slice(0, 100))}` : ''
@@ -136,8 +146,10 @@ class Login {
       )
       return session
     } catch (error) {
-      await backOff.count(this.#now(), false)
+      if (asked) await backOff.count(this.#now(), false)
       throw error
+    } finally {
+      process.off('SIGINT', interrupted)
     }
   }
 

@@ -36,22 +36,34 @@ export function chooseWay(
   )
 }
 
-/** @throws Failure */
+/**
+ * @param onAsk is called when nothing is in the way any more, and awaited before the person sees anything
+ * @throws Failure
+ */
 export async function logIn(
   provider: Provider,
   settings: LoginSettings,
   { way, reason }: ReturnType<typeof chooseWay>,
   terminal: Terminal,
+  onAsk: () => Promise<void>,
 ): Promise<LoggedIn> {
-  if (reason) terminal.say(`No browser is opened: ${reason}.`)
-  return way === 'device'
-    ? await byDevice(provider, settings, terminal)
-    : await byCode(provider, settings, way, terminal)
+  const ask = async () => {
+    await onAsk()
+    if (reason) terminal.say(`No browser is opened: ${reason}.`)
+  }
+  if (way === 'device') return await byDevice(provider, settings, terminal, ask)
+  return await byCode(provider, settings, way, terminal, ask)
 }
 
-async function byDevice(provider: Provider, { timeoutSeconds }: LoginSettings, terminal: Terminal): Promise<LoggedIn> {
+async function byDevice(
+  provider: Provider,
+  { timeoutSeconds }: LoginSettings,
+  terminal: Terminal,
+  ask: () => Promise<void>,
+): Promise<LoggedIn> {
   const { say, now, wait } = terminal
   const { userCode, verificationUri, verificationUriComplete, finish } = await provider.authorizeDevice()
+  await ask()
   say(`To log in, open ${verificationUri}\nand enter the code ${printable(userCode.slice(0, 64))}`)
   if (verificationUriComplete) say(`or open ${verificationUriComplete}`)
   const end = now() + timeoutSeconds * 1000
@@ -66,6 +78,7 @@ async function byCode(
   { account, port, timeoutSeconds }: LoginSettings,
   way: 'browser' | 'paste',
   terminal: Terminal,
+  ask: () => Promise<void>,
 ): Promise<LoggedIn> {
   const { say, env } = terminal
   const attempt = provider.newAttempt()
@@ -78,6 +91,7 @@ async function byCode(
   })
   const ended = new AbortController()
   try {
+    await ask()
     const waits = [listener.callback, timeLimit(timeoutSeconds, ended.signal)]
     if (way === 'browser') {
       say(`Log in to ${account.issuer} in the browser. If none opens, open\n${listener.links.shown}`)

@@ -130,9 +130,11 @@ export class Provider {
     const parameters = { ...Object.fromEntries(this.#account.parameters), scope: this.#scope() }
     try {
       const given = await oidc.initiateDeviceAuthorization(this.#config, parameters)
+      const verificationUri = webUrl(given.verification_uri)
+      if (!verificationUri) throw new Failure(`${this.#account.issuer} names no web page to enter a code at`)
       return {
         userCode: given.user_code,
-        verificationUri: webUrl(given.verification_uri) ?? '',
+        verificationUri,
         verificationUriComplete: webUrl(given.verification_uri_complete),
         finish: (wait) => this.#poll(given, wait),
       }

@@ -126,11 +126,14 @@ export class SessionStore {
     return null
   }
 
-  /** @returns null if the keyring can be used, or why it cannot */
+  /** @returns null if something can be kept in the keyring, or why it cannot */
   async keyringProblem(account: Account): Promise<string | null> {
     try {
       const { idOf } = await import('./account_id.ts')
-      await this.#keyring.read(keyringAccount(account, idOf(account)))
+      const trial = `${keyringAccount(account, idOf(account))} trial`
+      // One that is locked still says of what is not there that it is not there.
+      await this.#keyring.write(trial, 'trial')
+      await this.#keyring.remove(trial)
       return null
     } catch (error) {
       if (error instanceof KeyringFailure) return error.message

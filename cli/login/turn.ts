@@ -54,8 +54,8 @@ export async function takeTurn(
     if (holder === null) return candidate
     candidate.giveWay()
     if (holder === 'again') continue
-    onWait()
-    return await waitFor(holder, timeoutMs)
+    const waited = await waitFor(holder, timeoutMs, onWait)
+    if (waited) return waited
   }
   throw new Failure('too many processes want to log in at once')
 }
@@ -159,8 +159,10 @@ async function isHolding(socket: Socket): Promise<boolean> {
   })
 }
 
-async function waitFor(holder: Socket, timeoutMs: number): Promise<Waited> {
+/** @returns null if it has given way as well, or died before it had the turn */
+async function waitFor(holder: Socket, timeoutMs: number, onWait: () => void): Promise<Waited | null> {
   let text = ''
+  let holding = false
   holder.setEncoding('utf8')
   holder.setTimeout(timeoutMs)
   return new Promise((resolve, reject) => {
@@ -170,8 +172,11 @@ async function waitFor(holder: Socket, timeoutMs: number): Promise<Waited> {
     })
     holder.on('data', (chunk: string) => {
       text = (text + chunk).slice(0, MAX_MESSAGE_CHARACTERS)
+      if (holding || !text.startsWith(`${HOLDING}\n`)) return
+      holding = true
+      onWait()
     })
-    holder.once('close', () => resolve({ failure: failureIn(text) }))
+    holder.once('close', () => resolve(holding ? { failure: failureIn(text) } : null))
   })
 }
 

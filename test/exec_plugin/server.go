@@ -174,7 +174,12 @@ func (s *server) listen() {
 		server := grpc.NewServer(options...)
 		workload.RegisterSpiffeWorkloadAPIServer(server, s)
 		go func() { _ = server.Serve(conns) }()
-		s.stop = server.Stop
+		s.stop = func() {
+			server.Stop()
+			// If Serve has not begun yet, it closes the listener when it does,
+			// and would take the next one's socket away with it.
+			_ = conns.Close()
+		}
 	}
 }
 

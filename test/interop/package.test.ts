@@ -42,6 +42,7 @@ function run(form: string, argv: readonly string[], env: Record<string, string> 
 describe.each(['npm', 'single-file'])('the %s form', (form) => {
   test.each([
     [['--help']],
+    [['--version']],
     [['credential', 'psat', '--help']],
     [['kubeconfig', 'workload-api', '--audience', 'k8s']],
     [['completion', 'bash']],

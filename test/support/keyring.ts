@@ -1,7 +1,8 @@
 /** The command line in a login session of its own, with a real Secret Service in it, or one that is locked, or none. */
 
 import { spawn } from 'node:child_process'
-import { existsSync, globSync, mkdtempSync, rmSync } from 'node:fs'
+import { once } from 'node:events'
+import { existsSync, globSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Outcome } from './cli.ts'
@@ -27,6 +28,65 @@ console.log(JSON.stringify(commands.map(run).map(({ status, stdout, stderr }) =>
 export function makeHome(): { readonly path: string; remove(): void } {
   const path = mkdtempSync(join(tmpdir(), 'spiffe-edge-keyring-'))
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) }
+}
+
+export interface KeyringSession {
+  /** What a program needs to be in it. */
+  readonly env: Readonly<Record<string, string>>
+  /** From now on it does not answer. */
+  freeze(): void
+  thaw(): void
+  stop(): Promise<void>
+}
+
+/** A session that lasts, for programs that run side by side. */
+export async function openSession(keyring: keyof typeof START, home: string): Promise<KeyringSession> {
+  const runtime = join(home, 'runtime')
+  mkdirSync(runtime, { recursive: true, mode: 0o700 })
+  const child = spawn(
+    'dbus-run-session',
+    ['--', 'sh', '-c', `${START[keyring]} echo "$DBUS_SESSION_BUS_ADDRESS" && exec cat`],
+    {
+      stdio: ['pipe', 'pipe', 'ignore'],
+      env: {
+        PATH: process.env.PATH,
+        HOME: home,
+        XDG_RUNTIME_DIR: runtime,
+        DAEMON: existsSync(UNPACKED) ? resolve(UNPACKED) : 'gnome-keyring-daemon',
+        LD_LIBRARY_PATH: globSync(resolve('build/keyring/usr/lib/*-linux-*')).join(':'),
+      },
+    },
+  )
+  const [line] = await once(child.stdout.setEncoding('utf8'), 'data')
+  const address = String(line).trim()
+  const signal = (name: NodeJS.Signals) => {
+    for (const pid of daemonsOf(address)) process.kill(pid, name)
+  }
+  return {
+    env: { HOME: home, XDG_RUNTIME_DIR: runtime, DBUS_SESSION_BUS_ADDRESS: address },
+    freeze: () => signal('SIGSTOP'),
+    thaw: () => signal('SIGCONT'),
+    async stop() {
+      signal('SIGCONT')
+      child.stdin.end()
+      await once(child, 'close')
+    },
+  }
+}
+
+/** Those of this very session: the machine may have others. */
+function daemonsOf(address: string): number[] {
+  const read = (path: string) => {
+    try {
+      return readFileSync(path, 'utf8')
+    } catch {
+      return ''
+    }
+  }
+  return readdirSync('/proc')
+    .filter((pid) => /^\d+$/.test(pid) && read(`/proc/${pid}/comm`).startsWith('gnome-keyring'))
+    .filter((pid) => read(`/proc/${pid}/environ`).split('\0').includes(`DBUS_SESSION_BUS_ADDRESS=${address}`))
+    .map(Number)
 }
 
 /**
