@@ -18,24 +18,21 @@ export interface AgentProcess {
   stop(signal?: 'SIGTERM' | 'SIGINT' | 'SIGKILL'): Promise<number | null>
 }
 
-export interface AgentProcessOptions {
-  readonly issuer: string
-  readonly tokenFile: string
-  readonly socket: string
-  readonly args?: readonly string[]
-}
-
-/** @returns when it listens, or throws what it says instead */
+/**
+ * @param args behind `spiffe-edge agent`
+ * @param env all of it
+ * @returns when it listens, or throws what it says instead
+ */
 export async function startAgentProcess({
-  issuer,
-  tokenFile,
-  socket,
-  args = [],
-}: AgentProcessOptions): Promise<AgentProcess> {
-  const given = ['--issuer', issuer, '--token-file', tokenFile, '--socket', socket, ...args]
-  const child: ChildProcess = spawn(process.execPath, ['cli/main.ts', 'agent', ...given], {
+  args,
+  env = {},
+}: {
+  args: readonly string[]
+  env?: Readonly<Record<string, string>>
+}): Promise<AgentProcess> {
+  const child: ChildProcess = spawn(process.execPath, ['cli/main.ts', 'agent', ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: {},
+    env,
   })
   const log: Record<string, unknown>[] = []
   let output = ''
@@ -58,7 +55,7 @@ export async function startAgentProcess({
   })
   return {
     pid: child.pid as number,
-    socket,
+    socket: String(log.at(-1)?.socket),
     log,
     output: () => output,
     async stop(signal = 'SIGTERM') {
