@@ -11,12 +11,11 @@ import { generateLocalKey, localSigner } from '../keys/local.ts'
 import { parseJsonObject } from '../worker/strict_json.ts'
 import { Failure } from './failure.ts'
 import { describe, readSecretFile } from './input_file.ts'
+import { KeyringFailure, systemKeyring } from './keyring.ts'
 import { printable } from './terminal.ts'
 
 /** Half of what the server allows (T-11): a token is made for each command. */
 const TOKEN_LIFETIME_SECONDS = 300
-/** A keyring that asks for a password waits for a person. */
-const KEYRING_TIMEOUT_MS = 60_000
 
 /** As it is stored. It signs for one issuer and under one name only. */
 export interface AdminKey {
@@ -138,19 +137,15 @@ export function keyFile(path: string): KeyStore {
   }
 }
 
-/** The keyring of whoever is logged in: Secret Service, Keychain or Credential Manager. */
+/** In the keyring of whoever is logged in. */
 export function keyring(issuer: string): KeyStore {
   const account = `admin@${issuer}`
   const place = `the keyring (spiffe-edge, ${account})`
-  async function use<T>(
-    action: (entry: import('@napi-rs/keyring').AsyncEntry, signal: AbortSignal) => Promise<T>,
-  ): Promise<T> {
+  async function use<T>(action: Promise<T>): Promise<T> {
     try {
-      const { AsyncEntry } = await import('./keyring_addon.ts')
-      // Said outright: without a Secret Service the library would use the kernel's keyring, which forgets.
-      const entry = new AsyncEntry('spiffe-edge', account, { linux: { store: 'secret-service' } })
-      return await action(entry, AbortSignal.timeout(KEYRING_TIMEOUT_MS))
-    } catch {
+      return await action
+    } catch (error) {
+      if (!(error instanceof KeyringFailure)) throw error
       throw new Failure(
         `${place} cannot be used: there is none in this session, or it is locked.\n` +
           `Unlock it, or keep the key in a file with --key-file, or use an identity provider's token with --token-file.`,
@@ -159,11 +154,11 @@ export function keyring(issuer: string): KeyStore {
   }
   return {
     place,
-    read: () => use(async (entry, signal) => (await entry.getPassword(signal)) ?? null),
+    read: () => use(systemKeyring.read(account)),
     async write(secret, replace) {
       if (!replace && (await this.read()) !== null)
         throw new Failure(`there is a key in ${place} already. With --replace it is overwritten, and lost`)
-      await use((entry, signal) => entry.setPassword(secret, signal))
+      await use(systemKeyring.write(account, secret))
     },
   }
 }

@@ -31,9 +31,9 @@ const FUSE = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2'
  * somebody waits for it on every kubectl.
  */
 const START = [
-  'cli/(main|credential|exec_credential|failure|issuer|patience|standard_streams|terminal)\\.ts',
+  'cli/(main|credential|exec_credential|failure|issuer|keyring|patience|standard_streams|terminal)\\.ts',
   'cli/commands/(credential|credential_oidc)\\.ts',
-  'cli/login/(account|folders|keyring|session|session_store|settings|way)\\.ts',
+  'cli/login/(account|folders|session|session_store|settings|way)\\.ts',
   'worker/(endpoint_url|strict_json)\\.ts',
 ]
 

@@ -6,10 +6,10 @@
 import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Failure } from '../failure.ts'
+import { type Keyring, KeyringFailure, systemKeyring } from '../keyring.ts'
 import { printable, type Terminal } from '../terminal.ts'
 import { type Account, keyringAccount, textOf } from './account.ts'
 import { privateFolder, runtimeFolder, stateFolder } from './folders.ts'
-import { type Keyring, KeyringFailure, systemKeyring } from './keyring.ts'
 import { formatSession, parseSession, type Session } from './session.ts'
 
 export const PLACES = {

@@ -137,7 +137,8 @@ function dial(path: string): Promise<Socket | null> {
     const socket = connect(path)
     socket.once('connect', () => resolve(socket))
     socket.on('error', ({ code }: NodeJS.ErrnoException) => {
-      if (code === 'ECONNREFUSED' || code === 'ENOENT') resolve(null)
+      // The last: it has closed while this connection waited to be accepted.
+      if (code === 'ECONNREFUSED' || code === 'ENOENT' || code === 'ECONNRESET') resolve(null)
       else reject(new Failure(`${path}: cannot be asked (${code})`))
     })
   })

@@ -93,8 +93,9 @@ describe('NA: one prompt at a time', () => {
     // The kernel closes one of its sockets after the other.
     let turn: Turn | Waited = { failure: null }
     while (!('end' in turn)) turn = await take()
-    expect(readdirSync(folder)).toHaveLength(1)
     turn.end(null)
+    // Whoever met it while it was dying has left its name to the next one.
+    ;(await mine()).end(null)
     expect(readdirSync(folder)).toEqual([])
   })
 

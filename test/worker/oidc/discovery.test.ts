@@ -33,6 +33,7 @@ describe('the discovery document', () => {
       discovery: '/.well-known/openid-configuration',
       jwks: '/keys',
       bundle: '/bundle',
+      bundles: '/bundles',
       token: '/token',
       structuredAuth: '/structured-auth.yaml',
       svidX509: '/svid/x509',

@@ -1,6 +1,6 @@
 /** The keyring of whoever is logged in: Secret Service, Keychain or Credential Manager. */
 
-import { Failure } from '../failure.ts'
+import { Failure } from './failure.ts'
 
 const SERVICE = 'spiffe-edge'
 /** One that asks for a password waits for a person. */
@@ -40,7 +40,7 @@ async function use<T>(account: string, action: (entry: Entry, signal: AbortSigna
   let entry: Entry
   const started = Date.now()
   try {
-    const { AsyncEntry } = await import('../keyring_addon.ts')
+    const { AsyncEntry } = await import('./keyring_addon.ts')
     // Said outright: without a Secret Service the library would use the kernel's keyring, which forgets.
     entry = new AsyncEntry(SERVICE, account, { linux: { store: 'secret-service' } })
   } catch {
