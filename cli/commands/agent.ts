@@ -35,16 +35,19 @@ async function run(options: Options, terminal: Terminal): Promise<void> {
   const issuer = issuerOf(options, terminal)
   const file = options.tokenFile ?? env.SPIFFE_EDGE_TOKEN_FILE
   if (!file || file === '-') throw new UsageError('which token? Give --token-file, or set SPIFFE_EDGE_TOKEN_FILE')
+  const socket = socketOf(options.socket ?? env.SPIFFE_ENDPOINT_SOCKET)
+  const spiffeIds = spiffeIdsOf(options.spiffeId ?? [])
+  // From the beginning: whoever ends a pod need not wait until it is up.
+  const ended = Promise.race(['SIGTERM', 'SIGINT'].map((signal) => once(process, signal)))
   const stopping = new AbortController()
   const agent = await startAgent({
     doors: issuerDoors(issuer, () => readToken(file, terminal), stopping.signal),
-    socket: socketOf(options.socket ?? env.SPIFFE_ENDPOINT_SOCKET),
-    spiffeIds: spiffeIdsOf(options.spiffeId ?? []),
+    ...{ socket, spiffeIds },
     clock: SYSTEM_CLOCK,
     random: Math.random,
     say: (line) => terminal.say(line),
   })
-  await Promise.race(['SIGTERM', 'SIGINT'].map((signal) => once(process, signal)))
+  await ended
   const stopped = agent.stop()
   stopping.abort()
   await stopped

@@ -48,7 +48,7 @@ export async function startAgent({ doors, socket, spiffeIds, clock, random, say 
   void bundles.start()
   void x509.start()
   const stopped = new AbortController()
-  void recheckOnChange(bundles, x509, changes, stopped.signal)
+  void recheckOnChange(bundles, x509, jwt, changes, stopped.signal)
   return {
     async stop() {
       log.end({ event: 'stopping' })
@@ -60,17 +60,19 @@ export async function startAgent({ doors, socket, spiffeIds, clock, random, say 
   }
 }
 
+/** An authority that is taken back takes along what it has signed. */
 async function recheckOnChange(
   { held }: BundleSource,
   x509: X509Source,
+  jwt: JwtSource,
   changes: Changes,
   signal: AbortSignal,
 ): Promise<void> {
-  for (let checked = held.value?.x509Mark; !signal.aborted; ) {
+  for (let checked = held.value; !signal.aborted; ) {
     await changes.next(signal)
-    const mark = held.value?.x509Mark
-    if (mark === checked) continue
-    checked = mark
-    await x509.recheck()
+    const before = checked
+    checked = held.value
+    if (checked?.jwtMark !== before?.jwtMark) await jwt.recheck()
+    if (checked?.x509Mark !== before?.x509Mark) await x509.recheck()
   }
 }

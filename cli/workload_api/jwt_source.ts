@@ -63,6 +63,24 @@ export class JwtSource {
     return kept.svid
   }
 
+  /** Forgets those that the bundle vouches for no more: their key has been taken back, or the workload has been refused. */
+  async recheck(): Promise<void> {
+    for (const [key, { svid }] of this.#kept) {
+      if (!svid) continue
+      const [, audience] = JSON.parse(key) as [unknown, string[]]
+      await this.#check(svid, audience).catch((error: Error) => {
+        const { spiffeId } = svid
+        this.#deps.log.sayAtTimes({
+          event: 'jwt_svid_forgotten',
+          spiffe_id: spiffeId,
+          audience,
+          detail: detailOf(error),
+        })
+        this.#kept.delete(key)
+      })
+    }
+  }
+
   async #renew(key: string, kept: Kept, audience: readonly string[], spiffeId: string | null): Promise<JwtSvid> {
     const { clock, random, log } = this.#deps
     try {

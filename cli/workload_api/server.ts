@@ -83,12 +83,14 @@ function grpcHandler(service: WorkloadApiService, shutdownSignal: AbortSignal) {
     const answer = async () => {
       const method = methods.get(request.url)
       if (!method) return request.resume().stream.respond(UNIMPLEMENTED, { endStream: true })
+      // On a unix socket it says nothing, and C-core's clients have the path of the socket there, which is part of no URL.
+      request.headers[':authority'] = 'localhost'
       await universalResponseToNodeResponse(
         await method(universalRequestFromNodeRequest(request, response, undefined, undefined)),
         response,
       )
     }
-    // A caller that is gone, or one without an :authority. There is nobody to tell.
+    // A caller that is gone, and whatever the library does not take for a call. There is nobody to tell.
     answer().catch(() => reset(request.stream, constants.NGHTTP2_INTERNAL_ERROR))
   }
 }

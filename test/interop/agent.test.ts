@@ -7,12 +7,20 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, w
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { type AgentProcess, startAgentProcess, startWorkloadProgram } from '../support/agent_process.ts'
+import { parseAllDocuments } from 'yaml'
+import {
+  type AgentProcess,
+  startAgentProcess,
+  startPythonWorkloadProgram,
+  startWorkloadProgram,
+} from '../support/agent_process.ts'
 import { cli } from '../support/cli.ts'
 import { FakeCluster } from '../support/cluster.ts'
+import { createServiceAccountKey, startKubeApiserver } from '../support/kube_apiserver.ts'
 import type { LineProgram } from '../support/lines.ts'
 import { type LyingProxy, startLyingProxy } from '../support/lying_proxy.ts'
 import { freePort, type PlainWorkerd, startPlainWorkerd } from '../support/plain_workerd.ts'
+import { clusterRecord, webRegistration } from '../support/pod_token.ts'
 import { manifest, registration } from '../support/policy.ts'
 import { missing } from '../support/tools.ts'
 import { askForX509Svid } from '../support/workload.ts'
@@ -27,6 +35,10 @@ type Answer = Record<string, unknown> & {
 const now = () => Math.floor(Date.now() / 1000)
 const NAMESPACE = 'shop'
 const idOf = (trustDomain: string, name: string) => `spiffe://${trustDomain}/ns/${NAMESPACE}/sa/${name}`
+
+const options = (issuer: string, tokenFile: string, socket: string, args: readonly string[] = []) => ({
+  args: ['--issuer', issuer, '--token-file', tokenFile, '--socket', socket, ...args],
+})
 
 describe.skipIf(missing('go'))('the agent', () => {
   const folder = mkdtempSync(join(tmpdir(), 'spiffe-edge-agent-'))
@@ -88,7 +100,7 @@ describe.skipIf(missing('go'))('the agent', () => {
   }
 
   async function startAgent(issuer: string, tokenFile: string, args: readonly string[] = []): Promise<AgentProcess> {
-    const agent = await startAgentProcess({ issuer, tokenFile, socket: join(folder, `agent-${count++}.sock`), args })
+    const agent = await startAgentProcess(options(issuer, tokenFile, join(folder, `agent-${count++}.sock`), args))
     stops.push(() => agent.stop('SIGKILL'))
     return agent
   }
@@ -131,6 +143,21 @@ describe.skipIf(missing('go'))('the agent', () => {
         ...{ ok: true, id },
         refused: expect.stringContaining('expected audience in ["somebody else"]'),
       })
+    })
+
+    test.skipIf(missing('python'))('gives the Python package spiffe what it wants', async () => {
+      const agent = await startAgent(worker.origin, tokenFile)
+      const program = await startPythonWorkloadProgram(agent.socket)
+      stops.push(() => program.stop())
+      const id = idOf('example.org', 'web')
+      expect(program.ready.version).toBe('0.3.2')
+      expect(await ask(program, 'source')).toMatchObject({ ok: true, id })
+      expect(await ask(program, 'bundles', 'example.org')).toEqual({ ok: true, x509: 1, jwt: 1 })
+      const { token, ...rest } = await ask(program, 'jwt', 'k8s')
+      expect(rest).toEqual({ ok: true, id })
+      expect(await ask(program, 'validate', String(token), 'k8s')).toEqual({ ok: true, id })
+      expect((await ask(program, 'validate', String(token), 'db')).error).toMatch(/audience/i)
+      expect((await ask(program, 'jwt', 'vault')).error).toMatch(/no identity issued/)
     })
 
     test('two programs beside two agents speak mTLS, and both know who the other is', async () => {
@@ -247,9 +274,7 @@ describe.skipIf(missing('go'))('the agent', () => {
       const own = mkdtempSync(join(folder, 'own-'))
       const token = await podToken()
       writeFileSync(join(own, 'token'), token)
-      const agent = await startAgentProcess({
-        ...{ issuer: worker.origin, tokenFile: join(own, 'token'), socket: join(own, 'agent.sock') },
-      })
+      const agent = await startAgentProcess(options(worker.origin, join(own, 'token'), join(own, 'agent.sock')))
       stops.push(() => agent.stop('SIGKILL'))
       const program = await startProgram(agent)
       const { svids } = await ask(program, 'jwt', 'k8s')
@@ -285,14 +310,14 @@ describe.skipIf(missing('go'))('the agent', () => {
       await expect.poll(async () => (await ask(program, 'updates')).x509).toMatchObject({ updates: 1 })
       expect(await agent.stop('SIGKILL')).toBeNull()
       expect(statSync(agent.socket).isSocket()).toBe(true)
-      const next = await startAgentProcess({ issuer: worker.origin, tokenFile, socket: agent.socket })
+      const next = await startAgentProcess(options(worker.origin, tokenFile, agent.socket))
       stops.push(() => next.stop('SIGKILL'))
       await expect.poll(async () => (await ask(program, 'updates')).x509).toMatchObject({ updates: 2 })
     })
 
     test('a second one on the same socket is told so, with 1', async () => {
       const agent = await startAgent(worker.origin, tokenFile)
-      const second = startAgentProcess({ issuer: worker.origin, tokenFile, socket: agent.socket })
+      const second = startAgentProcess(options(worker.origin, tokenFile, agent.socket))
       await expect(second).rejects.toThrow(/ended with 1: .*somebody listens there already/)
       expect((await ask(await startProgram(agent), 'x509')).ok).toBe(true)
     })
@@ -416,6 +441,56 @@ describe.skipIf(missing('go'))('the agent', () => {
       }
       expect(await ask(program, 'jwt', 'k8s')).toMatchObject({ ok: false, code: 'Unavailable' })
     })
+  })
+
+  test('agent.yaml is taken by a real API server, and what stands in it works with a token of that', async () => {
+    const key = createServiceAccountKey('ES256')
+    const apiserver = await startKubeApiserver(
+      'apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\njwt: []\n',
+      key,
+    )
+    stops.push(() => apiserver.stop())
+    await apiserver.createPod('shop', 'web', 'web-0')
+    const file = 'deploy/kubernetes/agent.yaml'
+    const applied = await apiserver.kubectl(['apply', '--dry-run=server', '--validate=strict', '-f', file])
+    expect(applied).toMatch(/serviceaccount\/web \w+ \(server dry run\)\npod\/web created \(server dry run\)/)
+
+    const [, { spec }] = parseAllDocuments(readFileSync(file, 'utf8')).map((document) => document.toJS())
+    const [sidecar] = spec.initContainers
+    const [{ projected }] = spec.volumes
+    const { audience, path } = projected.sources[0].serviceAccountToken
+    const port = await freePort()
+    const worker = await startPlainWorkerd({
+      ...{ entry: 'development', port, manifest: manifest(clusterRecord(key), webRegistration()) },
+      env: {
+        ...{ MODE: 'development', ISSUER: `http://127.0.0.1:${port}`, TRUST_DOMAIN: 'example.org' },
+        ...{ SIGNING_KEY: 'local:one', CA_KEY: 'local:ca' },
+      },
+    })
+    stops.push(() => worker.stop())
+    const tokenFile = join(folder, path)
+    writeFileSync(tokenFile, await apiserver.podToken('shop', 'web', 'web-0', audience))
+    const given: Record<string, string> = {
+      SPIFFE_EDGE_ISSUER: worker.origin,
+      SPIFFE_EDGE_TOKEN_FILE: tokenFile,
+      SPIFFE_ENDPOINT_SOCKET: `unix://${join(folder, 'yaml.sock')}`,
+    }
+    expect(sidecar.env.map(({ name }: { name: string }) => name)).toEqual(Object.keys(given))
+    expect(sidecar.command).toEqual(['spiffe-edge', 'agent'])
+    const agent = await startAgentProcess({ args: sidecar.command.slice(2), env: given })
+    stops.push(() => agent.stop('SIGKILL'))
+    const program = await startProgram(agent)
+    expect(await ask(program, 'source')).toMatchObject({ ok: true, id: 'spiffe://example.org/ns/shop/sa/web' })
+  })
+
+  test('the command of docs/agent.md is one', async () => {
+    const [, command = ''] = /```sh\nspiffe-edge agent (.*)\n```/.exec(readFileSync('docs/agent.md', 'utf8')) ?? []
+    const socket = join(folder, 'docs.sock')
+    const args = command.split(' ').map((word) => word.replace('/spiffe/agent.sock', socket))
+    expect(args).toContain(`unix://${socket}`)
+    const agent = await startAgentProcess({ args })
+    expect(agent.log[0]).toMatchObject({ event: 'listening', socket, issuer: 'https://issuer.example.org' })
+    expect(await agent.stop()).toBe(0)
   })
 
   test('WA-6, FE-13: federation comes and goes while all watch: mTLS and ValidateJWTSVID follow', {

@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import { resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { type LineProgram, startLineProgram } from './lines.ts'
+import { pythonWith } from './python_venv.ts'
 
 export interface AgentProcess {
   readonly pid: number
@@ -17,24 +18,21 @@ export interface AgentProcess {
   stop(signal?: 'SIGTERM' | 'SIGINT' | 'SIGKILL'): Promise<number | null>
 }
 
-export interface AgentProcessOptions {
-  readonly issuer: string
-  readonly tokenFile: string
-  readonly socket: string
-  readonly args?: readonly string[]
-}
-
-/** @returns when it listens, or throws what it says instead */
+/**
+ * @param args behind `spiffe-edge agent`
+ * @param env all of it
+ * @returns when it listens, or throws what it says instead
+ */
 export async function startAgentProcess({
-  issuer,
-  tokenFile,
-  socket,
-  args = [],
-}: AgentProcessOptions): Promise<AgentProcess> {
-  const given = ['--issuer', issuer, '--token-file', tokenFile, '--socket', socket, ...args]
-  const child: ChildProcess = spawn(process.execPath, ['cli/main.ts', 'agent', ...given], {
+  args,
+  env = {},
+}: {
+  args: readonly string[]
+  env?: Readonly<Record<string, string>>
+}): Promise<AgentProcess> {
+  const child: ChildProcess = spawn(process.execPath, ['cli/main.ts', 'agent', ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: {},
+    env,
   })
   const log: Record<string, unknown>[] = []
   let output = ''
@@ -57,7 +55,7 @@ export async function startAgentProcess({
   })
   return {
     pid: child.pid as number,
-    socket,
+    socket: String(log.at(-1)?.socket),
     log,
     output: () => output,
     async stop(signal = 'SIGTERM') {
@@ -71,4 +69,10 @@ export async function startAgentProcess({
 /** @returns a program with go-spiffe: test/workload_api/README.md has what it is asked */
 export function startWorkloadProgram(socket: string): Promise<LineProgram> {
   return startLineProgram(resolve('build/go/workload-api'), [`unix://${socket}`])
+}
+
+/** @returns the same in Python, with the package `spiffe` */
+export async function startPythonWorkloadProgram(socket: string): Promise<LineProgram> {
+  const python = await pythonWith('spiffe-venv', resolve('test/workload_api/requirements.txt'))
+  return startLineProgram(python, [resolve('test/workload_api/spiffe_client.py'), `unix://${socket}`])
 }

@@ -93,6 +93,26 @@ describe('FetchJWTSVID', () => {
     await expect.poll(() => codeOf(token())).toBe(Code.PermissionDenied)
   })
 
+  test('a key that is taken back takes its tokens along', async () => {
+    const { issuer } = await current().start()
+    issuer.jwtTtl = 3600
+    const first = await token()
+    await issuer.own.replaceAuthorities()
+    expect(await token()).toBe(first)
+    await current().until(() => current().events.some(({ event }) => event === 'jwt_svid_forgotten'))
+    expect(await token()).not.toBe(first)
+    expect(issuer.count('jwt')).toBe(2)
+  })
+
+  test('T-26: and even before, when the bundles are refused', async () => {
+    const { clock, issuer } = await current().start()
+    issuer.jwtTtl = 3600
+    await token()
+    issuer.interfere = () => new Refused('refuses (400)', 'banned')
+    clock.advance(75_000)
+    await expect.poll(() => codeOf(token())).toBe(Code.PermissionDenied)
+  })
+
   test('WA-14: an audience that the issuer refuses is PermissionDenied, and is asked for anew each time', async () => {
     const { issuer } = await current().start()
     issuer.interfere = (call) => (call === 'jwt' ? new Refused('refuses (400)', 'target_not_allowed') : undefined)
