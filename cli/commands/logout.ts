@@ -3,9 +3,13 @@
 import type { Command } from 'commander'
 import { addOptions, namedValues } from '../credential.ts'
 import { Failure } from '../failure.ts'
+import { idOf } from '../login/account_id.ts'
 import { BackOff } from '../login/back_off.ts'
+import type { Session } from '../login/session.ts'
 import { type Kept, SessionStore } from '../login/session_store.ts'
 import { clientSecretOf, LOGIN_OPTIONS } from '../login/settings.ts'
+import { socketFolder } from '../login/socket_folder.ts'
+import { type Turn, takeTurn } from '../login/turn.ts'
 import { printable, type Terminal } from '../terminal.ts'
 
 const OPTIONS = {
@@ -13,6 +17,9 @@ const OPTIONS = {
   'client-id': { ...LOGIN_OPTIONS['client-id'], description: 'only of this client' },
   'client-secret-file': LOGIN_OPTIONS['client-secret-file'],
 } as const
+
+/** A refresh takes no longer. A login may, since it waits for the person, who then has a new one. */
+const TURN_PATIENCE_MS = 10_000
 
 export function addLogout(program: Command, terminal: Terminal): void {
   const command = program
@@ -37,13 +44,20 @@ export function addLogout(program: Command, terminal: Terminal): void {
 async function logOut(kept: Kept, secret: string | null, store: SessionStore, terminal: Terminal): Promise<string[]> {
   const { account } = kept
   const name = printable(`${account.clientId} at ${account.issuer}`)
-  const { session, problem } = await store.read(account)
-  // First what is certain to work; the provider may be away.
-  const left = await store.remove(kept)
-  new BackOff(account, terminal.env).clear()
-  const problems = left ? [`${name}: something may be left in the keyring: ${left}. Unlock it and log out again`] : []
-  if (!left) terminal.print(`${name}: removed from this machine\n`)
-  if (!session) return problem ? [...problems, `${name}: not revoked: ${problem}`] : problems
+  const problems: string[] = []
+  // Whoever renews the login at the moment would write it again.
+  const turn = await turnOf(account, terminal).catch((error: Error) => {
+    if (!(error instanceof Failure)) throw error
+    problems.push(`${name}: what another process gets meanwhile is kept: ${error.message}`)
+    return null
+  })
+  let session: Session | null
+  try {
+    session = await takeAway(kept, store, terminal, name, problems)
+  } finally {
+    turn?.end(null)
+  }
+  if (!session) return problems
   try {
     const { Provider } = await import('../login/provider.ts')
     const provider = await Provider.discover(account, secret, terminal.now)
@@ -57,4 +71,31 @@ async function logOut(kept: Kept, secret: string | null, store: SessionStore, te
     problems.push(`${name}: not revoked: ${error.message}`)
   }
   return problems
+}
+
+/** @throws Failure where another has it for too long */
+async function turnOf(account: Kept['account'], terminal: Terminal): Promise<Turn> {
+  const tell = () => terminal.say('Another process is logging in: waiting for it.')
+  for (;;) {
+    const turn = await takeTurn(socketFolder(terminal.env), idOf(account), TURN_PATIENCE_MS, tell)
+    if ('end' in turn) return turn
+  }
+}
+
+/** @returns what there was, if it can be read: it is to be revoked */
+async function takeAway(
+  kept: Kept,
+  store: SessionStore,
+  terminal: Terminal,
+  name: string,
+  problems: string[],
+): Promise<Session | null> {
+  const { session, problem } = await store.read(kept.account)
+  // First what is certain to work; the provider may be away.
+  const left = await store.remove(kept)
+  new BackOff(kept.account, terminal.env).clear()
+  if (left) problems.push(`${name}: something may be left in the keyring: ${left}. Unlock it and log out again`)
+  else terminal.print(`${name}: removed from this machine\n`)
+  if (!session && problem) problems.push(`${name}: not revoked: ${problem}`)
+  return session
 }

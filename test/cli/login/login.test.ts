@@ -811,6 +811,46 @@ describe('status and logout', () => {
     expect(await home.run(['logout'])).toMatchObject({ code: 0, stderr: 'There is nothing to remove.\n' })
   })
 
+  test('logout waits for whoever renews the login, and takes away what it has got', async () => {
+    await start({ idTokenSeconds: 29 })
+    await home.credential(idp)
+    const atTokenEndpoint = Promise.withResolvers<void>()
+    const goOn = Promise.withResolvers<void>()
+    idp.intercept = async ({ url }) => {
+      if (url === '/token') {
+        atTokenEndpoint.resolve()
+        await goOn.promise
+      }
+      return false
+    }
+    const renewing = home.credential(idp)
+    await atTokenEndpoint.promise
+    const child = cliOf(['logout'], home.env())
+    await expect.poll(child.said, { timeout: 20_000 }).toContain('waiting for it')
+    goOn.resolve()
+    expect(await renewing).toMatchObject({ code: 0 })
+    expect(await child.outcome).toMatchObject({ code: 0, stdout: expect.stringMatching(/removed[\s\S]*revoked/) })
+    expect(home.files()).toEqual([])
+    const [, refresh] = idp.grants
+    expect(refresh?.get('grant_type')).toBe('refresh_token')
+  })
+
+  test('logout does not wait for a person: what is kept goes, and that there may be more is said', async () => {
+    await start()
+    await home.credential(idp)
+    const login = cliOf(['login', '--issuer-url', idp.issuer, '--client-id', CLIENT_ID], home.env('nobody'))
+    await expect.poll(() => home.opened().length, { timeout: 20_000 }).toBe(2)
+    const outcome = await home.run(['logout'])
+    expect(outcome).toMatchObject({
+      code: 1,
+      stdout: expect.stringMatching(/removed[\s\S]*revoked/),
+      stderr: expect.stringContaining('what another process gets meanwhile is kept'),
+    })
+    expect(home.files().filter(({ path }) => path.includes('credentials'))).toEqual([])
+    login.child.kill('SIGKILL')
+    await login.outcome
+  })
+
   test('logout of one of two', async () => {
     const one = await start()
     await home.credential(one)
