@@ -48,7 +48,19 @@ export async function startAgent({ doors, socket, spiffeIds, clock, random, say 
   void bundles.start()
   void x509.start()
   const stopped = new AbortController()
-  void recheckOnChange(bundles, x509, jwt, changes, stopped.signal)
+  // Each for itself: certificates may have to wait for the issuer, and tokens not for them.
+  void recheckOnChange(
+    () => bundles.held.value?.jwtMark,
+    () => jwt.recheck(),
+    changes,
+    stopped.signal,
+  )
+  void recheckOnChange(
+    () => bundles.held.value?.x509Mark,
+    () => x509.recheck(),
+    changes,
+    stopped.signal,
+  )
   return {
     async stop() {
       log.end({ event: 'stopping' })
@@ -62,17 +74,17 @@ export async function startAgent({ doors, socket, spiffeIds, clock, random, say 
 
 /** An authority that is taken back takes along what it has signed. */
 async function recheckOnChange(
-  { held }: BundleSource,
-  x509: X509Source,
-  jwt: JwtSource,
+  markOf: () => string | undefined,
+  recheck: () => Promise<void>,
   changes: Changes,
   signal: AbortSignal,
 ): Promise<void> {
-  for (let checked = held.value; !signal.aborted; ) {
-    await changes.next(signal)
-    const before = checked
-    checked = held.value
-    if (checked?.jwtMark !== before?.jwtMark) await jwt.recheck()
-    if (checked?.x509Mark !== before?.x509Mark) await x509.recheck()
+  for (let checked = markOf(); !signal.aborted; ) {
+    // Before anything is looked at, so that no change is missed meanwhile.
+    const change = changes.next(signal)
+    const mark = markOf()
+    if (mark !== checked) await recheck()
+    checked = mark
+    await change
   }
 }

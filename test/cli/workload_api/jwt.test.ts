@@ -87,7 +87,7 @@ describe('FetchJWTSVID', () => {
   test('T-26: who is banned gets what is kept no more, from the first refusal on', async () => {
     const { clock, issuer } = await current().start()
     await token()
-    issuer.interfere = () => new Refused('refuses (400)', 'banned')
+    issuer.interfere = (call) => (call === 'jwt' ? new Refused('refuses (400)', 'banned') : undefined)
     clock.advance(150_000)
     await token()
     await expect.poll(() => codeOf(token())).toBe(Code.PermissionDenied)
@@ -102,6 +102,16 @@ describe('FetchJWTSVID', () => {
     await current().until(() => current().events.some(({ event }) => event === 'jwt_svid_forgotten'))
     expect(await token()).not.toBe(first)
     expect(issuer.count('jwt')).toBe(2)
+  })
+
+  test('also while the issuer does not answer for certificates', async () => {
+    const { issuer } = await current().start()
+    issuer.jwtTtl = 3600
+    issuer.interfere = (call) => (call === 'x509' ? new Promise(() => {}) : undefined)
+    const first = await token()
+    await issuer.own.replaceAuthorities()
+    await current().until(() => current().events.some(({ event }) => event === 'jwt_svid_forgotten'))
+    expect(await token()).not.toBe(first)
   })
 
   test('T-26: and even before, when the bundles are refused', async () => {
