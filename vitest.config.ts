@@ -65,6 +65,8 @@ export default defineConfig({
         test: {
           name: 'interop',
           include: ['test/interop/**/*.test.ts'],
+          // Most of them wait for something most of the time.
+          maxWorkers: 2,
           expect: { poll: { timeout: 60_000, interval: 250 } },
           testTimeout: 120_000,
           hookTimeout: 180_000,
