@@ -58,11 +58,18 @@ async function write(path: string, content: string, old: Stats | null): Promise<
   }
 }
 
+/** What file systems say that have no such thing as a folder that is written to the disk. */
+const NO_SYNC: ReadonlySet<unknown> = new Set(['EINVAL', 'ENOTSUP', 'EPERM'])
+
 /** The new name is in the folder, and has to survive a power cut too. */
 async function sync(folder: string): Promise<void> {
+  // Windows opens no folders.
+  if (process.platform === 'win32') return
   const handle = await open(folder, constants.O_RDONLY)
   try {
-    await handle.sync()
+    await handle.sync().catch((error: NodeJS.ErrnoException) => {
+      if (!NO_SYNC.has(error.code)) throw error
+    })
   } finally {
     await handle.close()
   }

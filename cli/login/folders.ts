@@ -4,9 +4,10 @@
  * @see [XDG Base Directory Specification](https://specifications.freedesktop.org/basedir-spec/latest/)
  */
 
-import { lstatSync, mkdirSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
 import { Failure } from '../failure.ts'
+import { isOwnAlone } from '../own_folder.ts'
 import { printable, type Terminal } from '../terminal.ts'
 
 type Env = Terminal['env']
@@ -26,14 +27,11 @@ export function stateFolder(env: Env): string {
 }
 
 /** @returns what is gone when the person has logged out of this machine; null if there is no such place */
-export function runtimeFolder({ XDG_RUNTIME_DIR: folder }: Env): string | null {
-  if (!folder || !isAbsolute(folder)) return null
-  try {
-    // Under sudo the variable may still name somebody else's.
-    return isOwnAlone(folder) ? join(folder, OURS) : null
-  } catch {
-    return null
-  }
+export function runtimeFolder({ XDG_RUNTIME_DIR: named }: Env): string | null {
+  // cron and su do not say, and are to find what the person's terminals have.
+  const folder = named ?? (process.platform === 'linux' ? `/run/user/${process.getuid?.()}` : '')
+  // Under sudo the variable may still name somebody else's.
+  return isAbsolute(folder) && isOwnAlone(folder) ? join(folder, OURS) : null
 }
 
 /**
@@ -53,10 +51,4 @@ export function privateFolder(path: string): string {
     )
   }
   throw new Failure(`${printable(path)}: belongs to somebody else, or others may use it. Do: chmod 700`)
-}
-
-function isOwnAlone(path: string): boolean {
-  const stat = lstatSync(path)
-  if (process.platform === 'win32') return stat.isDirectory()
-  return stat.isDirectory() && stat.uid === process.getuid?.() && (stat.mode & 0o077) === 0
 }

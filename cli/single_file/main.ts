@@ -6,9 +6,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { isAbsolute, join } from 'node:path'
 import { getAsset, getRawAsset } from 'node:sea'
 import { compileFunction } from 'node:vm'
+import { isOwnAlone } from '../own_folder.ts'
 
 const ADDON = '@napi-rs/keyring'
 
@@ -24,9 +25,9 @@ function load(name: string): unknown {
   if (known) return known.exports
   if (!name.endsWith('.cjs') && name !== ADDON) return builtIn(name)
   const module: Module = { exports: {} }
-  modules.set(name, module)
   if (name === ADDON) loadAddon(module)
-  else {
+  modules.set(name, module)
+  if (name !== ADDON) {
     const wrapper = compileFunction(getAsset(name, 'utf8'), ['exports', 'require', 'module'], { filename: name })
     // All chunks are in one folder, and main.cjs beside it.
     ;(wrapper as Wrapper)(module.exports, (other) => load(other.replace(/^.*\/(?=[^/]+\.cjs$)/, '')), module)
@@ -34,9 +35,22 @@ function load(name: string): unknown {
   return module.exports
 }
 
-/** The system loads addons from files only; so it is one for a moment, in a folder that nobody else can look into. */
+/** The system loads addons from files only; so it is one for a moment, in a folder that nobody else can look into or move. */
 function loadAddon(module: Module): void {
-  const folder = mkdtempSync(join(process.env.XDG_RUNTIME_DIR ?? tmpdir(), 'spiffe-edge-'))
+  const runtime = process.env.XDG_RUNTIME_DIR ?? ''
+  // In memory, mostly. Under sudo it may be somebody else's.
+  if (isAbsolute(runtime) && isOwnAlone(runtime))
+    try {
+      loadAddonFrom(runtime, module)
+      return
+    } catch {
+      // It may be full, or nothing may be run there.
+    }
+  loadAddonFrom(tmpdir(), module)
+}
+
+function loadAddonFrom(parent: string, module: Module): void {
+  const folder = mkdtempSync(join(parent, 'spiffe-edge-'))
   try {
     const path = join(folder, 'keyring.node')
     writeFileSync(path, new Uint8Array(getRawAsset('keyring.node')), { mode: 0o600, flag: 'wx' })

@@ -1,7 +1,8 @@
 /** The command line as others install it: from npm's package, and as one file. `scripts/build_cli.mjs` has built both. */
 
 import { execFileSync, spawnSync } from 'node:child_process'
-import { copyFileSync, readFileSync, symlinkSync } from 'node:fs'
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { cli, Folder } from '../support/cli.ts'
@@ -76,6 +77,34 @@ describe.each(['npm', 'single-file'])('the %s form', (form) => {
     expect([status, stderr]).toEqual([1, expect.stringContaining('the Workload API at unix:///none: is not there')])
   })
 })
+
+describe.skipIf(missing('strace'))(
+  'the single file puts the keyring’s addon where nobody else can take its place',
+  () => {
+    const mine = join(folder.path, 'mine')
+    const open = join(folder.path, 'open')
+    mkdirSync(mine, { mode: 0o700 })
+    mkdirSync(open)
+    chmodSync(open, 0o777)
+
+    test.each<[string, Record<string, string>, string]>([
+      ['a folder of this person’s', { XDG_RUNTIME_DIR: mine }, mine],
+      ['one that others may use', { XDG_RUNTIME_DIR: open }, tmpdir()],
+      ['one that is not there', { XDG_RUNTIME_DIR: '/nonexistent' }, tmpdir()],
+      ['a path that leads somewhere from here', { XDG_RUNTIME_DIR: '.' }, tmpdir()],
+      ['nothing', { XDG_RUNTIME_DIR: '' }, tmpdir()],
+      ['none', {}, tmpdir()],
+    ])('XDG_RUNTIME_DIR: %s', (_, env, parent) => {
+      const log = join(folder.path, 'strace.log')
+      const program = [programs.get('single-file') ?? '', 'get', '--issuer', 'http://127.0.0.1:1']
+      const strace = ['-f', '-qq', '-e', 'trace=openat', '-o', log, ...program]
+      const { stderr } = spawnSync('strace', strace, { cwd: folder.path, encoding: 'utf8', env })
+      expect(stderr).toContain('there is none in this session')
+      const paths = [...readFileSync(log, 'latin1').matchAll(/"([^"]*)\/spiffe-edge-\w{6}\/keyring\.node"/g)]
+      expect([...new Set(paths.map(([, path]) => path))]).toEqual([parent])
+    })
+  },
+)
 
 test.skipIf(missing('go'))('kubectl finds it as a plugin of its own', () => {
   const env = { PATH: `${join(folder.path, 'node_modules/.bin')}:${process.env.PATH}`, HOME: folder.path }
