@@ -10,8 +10,9 @@ export function readJwtSvid(
 ): { readonly spiffeId: string; readonly audience: readonly string[]; readonly expiresAt: number } | null {
   try {
     const { sub, aud = [], exp } = decodeJwt(svid)
-    if (typeof sub !== 'string' || !sub.startsWith('spiffe://') || !Number.isSafeInteger(exp)) return null
-    return { spiffeId: sub, audience: [aud].flat(), expiresAt: exp as number }
+    if (typeof sub !== 'string' || !sub.startsWith('spiffe://') || !Number.isFinite(exp)) return null
+    // A NumericDate need not be whole (RFC 7519 §2).
+    return { spiffeId: sub, audience: [aud].flat(), expiresAt: Math.floor(exp as number) }
   } catch {
     return null
   }

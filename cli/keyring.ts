@@ -18,12 +18,12 @@ export interface Keyring {
 }
 
 export class KeyringFailure extends Failure {
-  /** Whether it is there and has refused: it may take something smaller. */
-  readonly refused: boolean
+  /** `refused`: it may take something smaller. `silent`: it was asked, and may still do it. */
+  readonly kind: 'absent' | 'refused' | 'silent'
 
-  constructor(message: string, refused: boolean) {
+  constructor(message: string, kind: KeyringFailure['kind']) {
     super(message)
-    this.refused = refused
+    this.kind = kind
   }
 }
 
@@ -36,7 +36,7 @@ export const systemKeyring: Keyring = {
 type Entry = import('@napi-rs/keyring').AsyncEntry
 
 async function use<T>(account: string, action: (entry: Entry, signal: AbortSignal) => Promise<T>): Promise<T> {
-  const unusable = (why: string, refused = false) => new KeyringFailure(`the keyring ${why}`, refused)
+  const unusable = (why: string, kind: KeyringFailure['kind']) => new KeyringFailure(`the keyring ${why}`, kind)
   let entry: Entry
   const started = Date.now()
   try {
@@ -45,21 +45,24 @@ async function use<T>(account: string, action: (entry: Entry, signal: AbortSigna
     entry = new AsyncEntry(SERVICE, account, { linux: { store: 'secret-service' } })
   } catch {
     const hangs = Date.now() - started > OPENING_TIMEOUT_MS
-    throw unusable(hangs ? 'does not answer' : 'cannot be used: there is none in this session, or it is locked')
+    throw unusable(
+      hangs ? 'does not answer' : 'cannot be used: there is none in this session, or it is locked',
+      'absent',
+    )
   }
-  if (Date.now() - started > OPENING_TIMEOUT_MS) throw unusable('does not answer')
+  if (Date.now() - started > OPENING_TIMEOUT_MS) throw unusable('does not answer', 'absent')
   const timeout = new AbortController()
   let timer: NodeJS.Timeout | undefined
   try {
     return await Promise.race([
       action(entry, timeout.signal),
       new Promise<never>((_, reject) => {
-        timer = setTimeout(() => reject(unusable('does not answer')), PERSON_TIMEOUT_MS)
+        timer = setTimeout(() => reject(unusable('does not answer', 'silent')), PERSON_TIMEOUT_MS)
       }),
     ])
   } catch (error) {
     if (error instanceof KeyringFailure) throw error
-    throw unusable('cannot be used: it is locked, or refuses', true)
+    throw unusable('cannot be used: it is locked, or refuses', 'refused')
   } finally {
     clearTimeout(timer)
     timeout.abort()

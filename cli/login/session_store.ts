@@ -19,6 +19,7 @@ export const PLACES = {
   'sealed:file': 'an encrypted file, its key in a file too',
 } as const
 export type Place = keyof typeof PLACES
+const IN_KEYRING: ReadonlySet<Place> = new Set(['keyring', 'sealed:keyring'])
 
 /** What stands in the file of a login. */
 interface Line {
@@ -54,14 +55,19 @@ export class SessionStore {
     this.#keyring = keyring
   }
 
-  /** @returns what was last written, if it can be had */
-  async read(account: Account): Promise<Found> {
+  /**
+   * @param keyringOnly whether what is kept elsewhere is not to be used
+   * @returns what was last written, if it can be had
+   */
+  async read(account: Account, keyringOnly = false): Promise<Found> {
     // For the error, if there is no such place.
     this.#folder()
     // By what it says and not by its name: to compute that takes longer than to read some lines.
     const wanted = textOf(account)
     const kept = this.list().find((one) => textOf(one.account) === wanted)
     if (!kept) return { session: null, problem: null }
+    if (keyringOnly && !IN_KEYRING.has(kept.place))
+      return { session: null, problem: `it is in ${PLACES[kept.place]}, and --keyring-only is given` }
     try {
       const text = await this.#text(kept)
       const session = text === null ? null : parseSession(text)
@@ -87,23 +93,32 @@ export class SessionStore {
   ): Promise<{ readonly place: Place; readonly problem: string | null }> {
     const { idOf } = await import('./account_id.ts')
     const id = idOf(account)
+    const path = this.#path(id, 'json')
     const before = this.#kept(id)
     const text = formatSession(session)
+    const { expiresAt, refreshToken } = session
+    const line = { account, expiresAt, refreshable: refreshToken !== null }
+    const note = (line: Line) => this.#replace(path, JSON.stringify(line))
+    // First: whoever is killed in between leaves nothing in the keyring that nobody knows of.
+    if (!before?.inKeyring) await note({ ...(before ?? { ...line, place: 'keyring' }), inKeyring: true })
     let place: Place
+    let inKeyring = true
     let problem: string | null = null
     try {
       place = await this.#writeWithKeyring(account, id, text)
     } catch (error) {
       if (!(error instanceof KeyringFailure)) throw error
-      if (keyringOnly) throw new Failure(`${error.message}, and --keyring-only is given`)
+      inKeyring = before?.inKeyring === true || error.kind === 'silent'
+      if (keyringOnly) {
+        if (before) await note({ ...before, inKeyring })
+        else if (!inKeyring) rmSync(path, { force: true })
+        throw new Failure(`${error.message}, and --keyring-only is given`)
+      }
       problem = error.message
       place = await this.#writeWithoutKeyring(id, text)
     }
     if (place === 'keyring') this.#removeFiles(id)
-    const inKeyring = before?.inKeyring === true || place === 'keyring' || place === 'sealed:keyring'
-    const { expiresAt, refreshToken } = session
-    const line: Line = { account, place, inKeyring, expiresAt, refreshable: refreshToken !== null }
-    await this.#replace(this.#path(id, 'json'), JSON.stringify(line))
+    await note({ ...line, place, inKeyring })
     return { place, problem }
   }
 
@@ -114,7 +129,8 @@ export class SessionStore {
    */
   async remove({ id, account, inKeyring }: Kept): Promise<string | null> {
     this.#removeFiles(id)
-    if (inKeyring)
+    // As it stands there now: it may have moved since the list was made.
+    if (this.#kept(id)?.inKeyring ?? inKeyring)
       try {
         await this.#keyring.remove(keyringAccount(account, id))
         await this.#keyring.remove(keyOf(account, id))
@@ -171,7 +187,7 @@ export class SessionStore {
         return 'keyring'
       } catch (error) {
         // It does not say whether it is locked, or this is too much for it.
-        if (!(error instanceof KeyringFailure && error.refused)) throw error
+        if (!(error instanceof KeyringFailure && error.kind === 'refused')) throw error
       }
     const { makeSealingKey } = await import('./sealed_file.ts')
     const key = (await this.#keyring.read(keyOf(account, id))) ?? makeSealingKey()

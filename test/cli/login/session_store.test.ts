@@ -7,7 +7,7 @@ import { type Keyring, KeyringFailure } from '../../../cli/keyring.ts'
 import { type Account, keyringAccount } from '../../../cli/login/account.ts'
 import { idOf } from '../../../cli/login/account_id.ts'
 import type { Session } from '../../../cli/login/session.ts'
-import { SessionStore } from '../../../cli/login/session_store.ts'
+import { type Kept, SessionStore } from '../../../cli/login/session_store.ts'
 import { LoginHome } from '../../support/login.ts'
 import { findPieceOf } from '../../support/tokens.ts'
 
@@ -24,8 +24,8 @@ const SESSION: Session = { token: SECRET, expiresAt: 2_000_000_000, subject: 'al
 /** As a person's is: it keeps, and sometimes does not. */
 class FakeKeyring implements Keyring {
   readonly entries = new Map<string, string>()
-  /** null works; otherwise whether it is there and refuses. */
-  broken: { refused: boolean } | null = null
+  /** null works; otherwise how it fails. */
+  broken: KeyringFailure['kind'] | null = null
   limit = Number.POSITIVE_INFINITY
   used = 0
 
@@ -35,7 +35,7 @@ class FakeKeyring implements Keyring {
   }
   async write(account: string, secret: string) {
     this.#use()
-    if (secret.length > this.limit) throw new KeyringFailure('the keyring refuses', true)
+    if (secret.length > this.limit) throw new KeyringFailure('the keyring refuses', 'refused')
     this.entries.set(account, secret)
   }
   async remove(account: string) {
@@ -44,7 +44,7 @@ class FakeKeyring implements Keyring {
   }
   #use() {
     this.used++
-    if (this.broken) throw new KeyringFailure('the keyring is locked', this.broken.refused)
+    if (this.broken) throw new KeyringFailure('the keyring is locked', this.broken)
   }
 }
 
@@ -89,10 +89,11 @@ describe('pains 58 and 59: a login is kept, wherever that can be', () => {
   })
 
   test.each([
-    ['locked', true],
-    ['absent', false],
-  ])('the keyring is %s: encrypted in a file, and the key ends with the session', async (_, refused) => {
-    keyring.broken = { refused }
+    ['is locked', 'refused'],
+    ['is absent', 'absent'],
+    ['does not answer', 'silent'],
+  ] as const)('the keyring %s: encrypted in a file, and the key ends with the session', async (_, kind) => {
+    keyring.broken = kind
     const { place, problem } = await store().write(ACCOUNT, SESSION, false)
     expect([place, problem]).toEqual(['sealed:session', 'the keyring is locked'])
     const used = keyring.used
@@ -106,12 +107,12 @@ describe('pains 58 and 59: a login is kept, wherever that can be', () => {
   })
 
   test.each([
-    ['there is none', undefined],
+    ['there is none', ''],
     ['it is a relative path', 'runtime'],
     ['others may use it', 'OPEN'],
     ['it is a link', 'LINK'],
   ])('no folder of the session, for %s: the key is in a file too, and that is said', async (_, value) => {
-    keyring.broken = { refused: false }
+    keyring.broken = 'absent'
     const open = join(home.path, 'open')
     mkdirSync(open)
     chmodSync(open, 0o755)
@@ -124,20 +125,70 @@ describe('pains 58 and 59: a login is kept, wherever that can be', () => {
     for (const { mode } of home.files()) expect(mode).toBe(0o600)
   })
 
+  test('--keyring-only: what is kept elsewhere is not used, and stays', async () => {
+    keyring.broken = 'absent'
+    await store().write(ACCOUNT, SESSION, false)
+    expect(await store().read(ACCOUNT, true)).toEqual({
+      session: null,
+      problem: expect.stringContaining('--keyring-only'),
+    })
+    await expect(store().write(ACCOUNT, { ...SESSION, refreshToken: 'r-2' }, true)).rejects.toThrow(/keyring-only/)
+    expect((await store().read(ACCOUNT)).session).toEqual(SESSION)
+    keyring.broken = null
+    await store().write(ACCOUNT, SESSION, true)
+    expect((await store().read(ACCOUNT, true)).session).toEqual(SESSION)
+  })
+
+  test('a keyring that does not answer, and takes it all the same: that it may have something is kept in mind', async () => {
+    keyring.broken = 'silent'
+    await store().write(ACCOUNT, SESSION, false)
+    keyring.broken = null
+    // By now the person has typed the password that it had asked for.
+    const name = keyringAccount(ACCOUNT, idOf(ACCOUNT))
+    keyring.entries.set(name, SECRET)
+    const [kept] = store().list()
+    expect(await store().remove(kept as Kept)).toBeNull()
+    expect([...keyring.entries.keys()]).toEqual([])
+  })
+
+  test('killed as soon as the keyring has it: it is on the list', async () => {
+    const { promise: never } = Promise.withResolvers<void>()
+    const written = Promise.withResolvers<void>()
+    keyring.write = async (account, secret) => {
+      keyring.entries.set(account, secret)
+      written.resolve()
+      await never
+    }
+    void store().write(ACCOUNT, SESSION, false)
+    await written.promise
+    expect(store().list()).toMatchObject([{ account: ACCOUNT, inKeyring: true }])
+    expect((await store().read(ACCOUNT)).session).toEqual(SESSION)
+  })
+
+  test('a list that is older than the move into the keyring: all of it goes', async () => {
+    keyring.broken = 'absent'
+    await store().write(ACCOUNT, SESSION, false)
+    const [kept] = store().list()
+    keyring.broken = null
+    await store().write(ACCOUNT, SESSION, false)
+    expect(await store().remove(kept as Kept)).toBeNull()
+    expect([...keyring.entries.keys()]).toEqual([])
+  })
+
   test('--keyring-only: it fails, and nothing is written', async () => {
-    keyring.broken = { refused: true }
+    keyring.broken = 'refused'
     await expect(store().write(ACCOUNT, SESSION, true)).rejects.toThrow(/keyring-only/)
     expect(home.files()).toEqual([])
   })
 
   test('a keyring that was unlocked when it was written, and is locked now: it says so', async () => {
     await store().write(ACCOUNT, SESSION, false)
-    keyring.broken = { refused: true }
+    keyring.broken = 'refused'
     expect(await store().read(ACCOUNT)).toEqual({ session: null, problem: 'the keyring is locked' })
   })
 
   test('a folder that others may use is not used', async () => {
-    keyring.broken = { refused: true }
+    keyring.broken = 'refused'
     mkdirSync(join(home.path, '.local/state/spiffe-edge'), { recursive: true })
     mkdirSync(join(home.path, '.local/state/spiffe-edge/credentials'))
     chmodSync(join(home.path, '.local/state/spiffe-edge/credentials'), 0o755)
@@ -155,7 +206,7 @@ describe('what is read back is what was written', () => {
   const sealed = () => home.files().find(({ path }) => path.endsWith('.sealed'))?.path ?? ''
 
   beforeEach(async () => {
-    keyring.broken = { refused: false }
+    keyring.broken = 'absent'
     await store().write(ACCOUNT, SESSION, false)
   })
 
@@ -223,7 +274,7 @@ describe('what is read back is what was written', () => {
 describe('removing', () => {
   test('from everywhere, whatever it was', async () => {
     await store().write(ACCOUNT, { ...SESSION, token: 'x'.repeat(20_000) }, false)
-    keyring.broken = { refused: false }
+    keyring.broken = 'absent'
     await store().write(ACCOUNT, SESSION, false)
     // The key that it had in the keyring is still there, and that is known.
     const [kept] = store().list()
