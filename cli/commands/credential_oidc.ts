@@ -38,7 +38,7 @@ export const oidc = {
       const settings = loginSettings(values, terminal)
       const svid = wantedSvid(values, info, terminal)
       const store = new SessionStore(terminal.env)
-      const { session } = await store.read(settings.account)
+      const { session } = await store.read(settings.account, settings.keyringOnly)
       const kept = freshCredential(session, nameOf(svid), terminal.now() / 1000)
       if (kept) return terminal.print(execCredential(info, kept, terminal.now() / 1000))
       const { obtainCredential } = await import('../login/obtain.ts')

@@ -1,15 +1,16 @@
 /** `spiffe-edge logout`: what is kept of logins is taken away here, and made worthless at the provider as far as that can. */
 
 import type { Command } from 'commander'
-import { addOptions, namedValues } from '../credential.ts'
-import { Failure } from '../failure.ts'
+import { addOptions, namedValues, type OptionValues } from '../credential.ts'
+import { Failure, UsageError } from '../failure.ts'
+import type { Account } from '../login/account.ts'
 import { idOf } from '../login/account_id.ts'
 import { BackOff } from '../login/back_off.ts'
 import type { Session } from '../login/session.ts'
 import { type Kept, SessionStore } from '../login/session_store.ts'
 import { clientSecretOf, LOGIN_OPTIONS } from '../login/settings.ts'
 import { socketFolder } from '../login/socket_folder.ts'
-import { type Turn, takeTurn } from '../login/turn.ts'
+import { NOTHING_TO_TELL, type Turn, waitForTurn } from '../login/turn.ts'
 import { printable, type Terminal } from '../terminal.ts'
 
 const OPTIONS = {
@@ -34,33 +35,54 @@ export function addLogout(program: Command, terminal: Terminal): void {
       .filter(({ account }) => [undefined, account.issuer].includes(values['issuer-url']))
       .filter(({ account }) => [undefined, account.clientId].includes(values['client-id']))
     if (meant.length === 0) return terminal.say('There is nothing to remove.')
-    const secret = await clientSecretOf(values['client-secret-file'], terminal)
-    const problems = (await Promise.all(meant.map((kept) => logOut(kept, secret, store, terminal)))).flat()
+    const secretOf = await clientSecrets(values, terminal)
+    const problems = (await Promise.all(meant.map((kept) => logOut(kept, secretOf, store, terminal)))).flat()
     if (problems.length > 0) throw new Failure(problems.join('\n'))
   })
 }
 
+type SecretOf = (account: Account) => string | null
+
+/**
+ * @returns the secret of the client that is named, at the provider that is named, and of no other
+ * @throws UsageError, Failure
+ */
+async function clientSecrets(values: OptionValues<typeof OPTIONS>, terminal: Terminal): Promise<SecretOf> {
+  const file = values['client-secret-file']
+  const issuer = values['issuer-url'] ?? terminal.env.IDP_ISSUER_URL
+  const clientId = values['client-id'] ?? terminal.env.CLIENT_ID
+  if (!issuer || !clientId) {
+    if (file !== undefined) throw new UsageError('--client-secret-file: whose? Give --issuer-url and --client-id too')
+    return () => null
+  }
+  const secret = await clientSecretOf(file, terminal)
+  return (account) => (account.issuer === issuer && account.clientId === clientId ? secret : null)
+}
+
 /** @returns what has not worked */
-async function logOut(kept: Kept, secret: string | null, store: SessionStore, terminal: Terminal): Promise<string[]> {
+async function logOut(kept: Kept, secretOf: SecretOf, store: SessionStore, terminal: Terminal): Promise<string[]> {
   const { account } = kept
   const name = printable(`${account.clientId} at ${account.issuer}`)
   const problems: string[] = []
-  // Whoever renews the login at the moment would write it again.
-  const turn = await turnOf(account, terminal).catch((error: Error) => {
+  let turn: Turn | null = null
+  try {
+    // Whoever renews the login at the moment would write it again.
+    const tell = () => terminal.say('Another process is logging in: waiting for it.')
+    turn = await waitForTurn(socketFolder(terminal.env), idOf(account), TURN_PATIENCE_MS, tell)
+  } catch (error) {
     if (!(error instanceof Failure)) throw error
     problems.push(`${name}: what another process gets meanwhile is kept: ${error.message}`)
-    return null
-  })
+  }
   let session: Session | null
   try {
     session = await takeAway(kept, store, terminal, name, problems)
   } finally {
-    turn?.end(null)
+    turn?.end(NOTHING_TO_TELL)
   }
   if (!session) return problems
   try {
     const { Provider } = await import('../login/provider.ts')
-    const provider = await Provider.discover(account, secret, terminal.now)
+    const provider = await Provider.discover(account, secretOf(account), terminal.now)
     // An ID token cannot be revoked.
     const token = session.refreshToken ?? (account.token === 'access' ? session.token : null)
     if (token === null) return problems
@@ -71,15 +93,6 @@ async function logOut(kept: Kept, secret: string | null, store: SessionStore, te
     problems.push(`${name}: not revoked: ${error.message}`)
   }
   return problems
-}
-
-/** @throws Failure where another has it for too long */
-async function turnOf(account: Kept['account'], terminal: Terminal): Promise<Turn> {
-  const tell = () => terminal.say('Another process is logging in: waiting for it.')
-  for (;;) {
-    const turn = await takeTurn(socketFolder(terminal.env), idOf(account), TURN_PATIENCE_MS, tell)
-    if ('end' in turn) return turn
-  }
 }
 
 /** @returns what there was, if it can be read: it is to be revoked */

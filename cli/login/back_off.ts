@@ -1,6 +1,6 @@
 /**
- * Prompts that nobody has answered make the next one wait, longer each time: a program that runs kubectl every few seconds
- * overnight shall open a handful of tabs, not hundreds.
+ * Prompts that nobody has answered make the next one of the same provider wait, longer each time: a program that runs kubectl
+ * every few seconds overnight shall open a handful of tabs, not hundreds.
  */
 
 import { readFileSync, rmSync } from 'node:fs'
@@ -9,7 +9,7 @@ import { Failure } from '../failure.ts'
 import { replaceFile } from '../replace_file.ts'
 import { formatTime, printable, type Terminal } from '../terminal.ts'
 import type { Account } from './account.ts'
-import { idOf } from './account_id.ts'
+import { idOfProvider } from './account_id.ts'
 import { privateFolder, stateFolder } from './folders.ts'
 
 /** After the first prompt that came to nothing, the second, and so on. The last holds for all that follow. */
@@ -30,7 +30,7 @@ export class BackOff {
   constructor(account: Account, env: Terminal['env']) {
     this.#account = account
     this.#folder = join(stateFolder(env), 'attempts')
-    this.#path = join(this.#folder, `${idOf(account)}.json`)
+    this.#path = join(this.#folder, `${idOfProvider(account)}.json`)
   }
 
   /**

@@ -7,7 +7,7 @@ import { exchangeToken } from '../exchange.ts'
 import type { Credential } from '../exec_credential.ts'
 import { Failure } from '../failure.ts'
 import { formatTime, printable, type Terminal } from '../terminal.ts'
-import { idOf } from './account_id.ts'
+import { idOf, idOfProvider } from './account_id.ts'
 import { BackOff } from './back_off.ts'
 import { chooseWay, logIn } from './prompt.ts'
 import { Provider, RefreshRefused } from './provider.ts'
@@ -15,12 +15,10 @@ import { freshCredential, isFresh, LAST_USE_SECONDS, nameOf, type Session, type 
 import { PLACES, type SessionStore } from './session_store.ts'
 import type { LoginSettings } from './settings.ts'
 import { socketFolder } from './socket_folder.ts'
-import { takeTurn } from './turn.ts'
+import { NOTHING_TO_TELL, type Outcome, takeTurn, waitForTurn } from './turn.ts'
 
 /** The holder of the turn also asks the provider, the keyring and the issuer, besides waiting for the person. */
 const MORE_THAN_THE_PERSON_SECONDS = 120
-/** An SVID that is over before it can be used, or a keyring that this process cannot read and that one can. */
-const MAX_TURNS_OF_OTHERS = 5
 
 export interface Asked {
   readonly settings: LoginSettings
@@ -32,38 +30,54 @@ export interface Asked {
   readonly anew: boolean
 }
 
+/** What everybody meets who wants this login, whatever else they want. */
+class CommonFailure extends Failure {}
+
 /** @throws Failure */
 export async function obtainCredential(asked: Asked, store: SessionStore, terminal: Terminal): Promise<Credential> {
-  const { account, timeoutSeconds } = asked.settings
-  const folder = socketFolder(terminal.env)
-  let told = false
-  const tell = () => {
-    if (!told) terminal.say('Another process is logging in already: waiting for it.')
-    told = true
+  const { account, timeoutSeconds, keyringOnly } = asked.settings
+  const queue: Queue = {
+    folder: socketFolder(terminal.env),
+    timeoutMs: (timeoutSeconds + MORE_THAN_THE_PERSON_SECONDS) * 1000,
+    tell: sayOnce('Another process is logging in already: waiting for it.', terminal),
   }
-  for (let turns = 0; turns < MAX_TURNS_OF_OTHERS; turns++) {
-    const timeoutMs = (timeoutSeconds + MORE_THAN_THE_PERSON_SECONDS) * 1000
-    const turn = await takeTurn(folder, idOf(account), timeoutMs, tell)
+  for (;;) {
+    const turn = await takeTurn(queue.folder, idOf(account), queue.timeoutMs, queue.tell)
     if ('end' in turn) {
-      let failure: string | null = 'the process that was logging in has failed'
+      const login = new Login(asked, store, terminal, queue)
       try {
-        const credential = await new Login(asked, store, terminal).run()
-        failure = null
-        return credential
-      } catch (error) {
-        if (error instanceof Failure) failure = error.message
-        throw error
+        return await login.run()
       } finally {
-        turn.end(failure)
+        turn.end(login.outcome)
       }
     }
+    // Whoever has asked for a login gets one, unless somebody has just made it.
+    if (asked.anew && !turn.prompted) continue
     if (turn.failure !== null) throw new Failure(turn.failure)
-    const { session } = await store.read(account)
+    const { session } = await store.read(account, keyringOnly)
+    const now = terminal.now() / 1000
     // There is no better one than what was got just now.
-    const credential = freshCredential(session, nameOf(asked.svid), terminal.now() / 1000, LAST_USE_SECONDS)
+    const credential = freshCredential(session, nameOf(asked.svid), now, LAST_USE_SECONDS)
     if (credential) return credential
+    // The person would be asked again by each of those who have waited.
+    if (turn.prompted && !(session && (session.refreshToken !== null || isFresh(session, now, LAST_USE_SECONDS))))
+      throw new Failure('another process has logged in, and what it has got cannot be used here')
   }
-  throw new Failure('other processes have logged in, and what they have got cannot be used here')
+}
+
+/** Where to wait for others. */
+interface Queue {
+  readonly folder: string
+  readonly timeoutMs: number
+  readonly tell: () => void
+}
+
+function sayOnce(message: string, { say }: Terminal): () => void {
+  let said = false
+  return () => {
+    if (!said) say(message)
+    said = true
+  }
 }
 
 /** What the one process does that has the turn. */
@@ -71,17 +85,34 @@ class Login {
   readonly #asked: Asked
   readonly #store: SessionStore
   readonly #terminal: Terminal
+  readonly #queue: Queue
+  #outcome = NOTHING_TO_TELL
   #provider: Promise<Provider> | undefined
 
-  constructor(asked: Asked, store: SessionStore, terminal: Terminal) {
+  constructor(asked: Asked, store: SessionStore, terminal: Terminal, queue: Queue) {
     this.#asked = asked
     this.#store = store
     this.#terminal = terminal
+    this.#queue = queue
+  }
+
+  /** For those who wait. */
+  get outcome(): Outcome {
+    return this.#outcome
   }
 
   async run(): Promise<Credential> {
+    try {
+      return await this.#obtain()
+    } catch (error) {
+      if (error instanceof CommonFailure) this.#outcome = { ...this.#outcome, failure: error.message }
+      throw error
+    }
+  }
+
+  async #obtain(): Promise<Credential> {
     const { svid, anew, settings } = this.#asked
-    const { session: kept, problem } = await this.#store.read(settings.account)
+    const { session: kept, problem } = await this.#store.read(settings.account, settings.keyringOnly)
     // Somebody may have been here between our first look and our turn.
     const fresh = anew ? null : freshCredential(kept, nameOf(svid), this.#now())
     if (fresh) return fresh
@@ -94,26 +125,37 @@ class Login {
   async #usable(kept: Session | null): Promise<Session | null> {
     if (!kept || isFresh(kept, this.#now())) return kept
     if (kept.refreshToken === null) return null
-    const { account, keyringOnly } = this.#asked.settings
+    let refreshed: Session
     try {
-      const refreshed = await (await this.#discovered()).refresh(kept)
-      const session = { ...refreshed, svids: this.#current(kept) }
-      // Before it is used: where the provider takes each refresh token once, the old one is worth nothing now.
-      await this.#store.write(account, session, keyringOnly)
-      return session
+      refreshed = await (await this.#discovered()).refresh(kept)
     } catch (error) {
       if (error instanceof RefreshRefused) {
         this.#terminal.say(`The login is over: ${error.message}.`)
-        await this.#store.write(account, { ...kept, refreshToken: null }, keyringOnly)
+        await this.#keep({ ...kept, refreshToken: null })
         return null
       }
       // The provider may be back before the token is over.
       if (error instanceof Failure && isFresh(kept, this.#now(), LAST_USE_SECONDS)) return kept
-      throw error
+      throw forAll(error)
     }
+    const session = { ...refreshed, svids: this.#current(kept) }
+    // Before it is used: where the provider takes each refresh token once, the old one is worth nothing now.
+    await this.#keep(session)
+    return session
   }
 
   async #prompt(): Promise<Session> {
+    const { folder, timeoutMs, tell } = this.#queue
+    // Another login at this provider may be in the person's browser already.
+    const turn = await waitForTurn(folder, idOfProvider(this.#asked.settings.account), timeoutMs, tell)
+    try {
+      return await this.#ask()
+    } finally {
+      turn.end(NOTHING_TO_TELL)
+    }
+  }
+
+  async #ask(): Promise<Session> {
     const { settings, anew, interactive } = this.#asked
     const { account, keyringOnly } = settings
     const backOff = new BackOff(account, this.#terminal.env)
@@ -138,6 +180,7 @@ class Login {
       const { session, person } = await logIn(provider, settings, way, this.#terminal, onAsk)
       const { place, problem } = await this.#store.write(account, session, keyringOnly)
       backOff.clear()
+      this.#outcome = { failure: null, prompted: true }
       const name = person.name ? ` as ${printable(person.name.slice(0, 100))}` : ''
       this.#terminal.say(
         `Logged in${name}. Kept in ${PLACES[place]}${problem ? `: ${problem}` : ''}; good until ${formatTime(session.expiresAt)}${
@@ -146,8 +189,9 @@ class Login {
       )
       return session
     } catch (error) {
-      if (asked) await backOff.count(this.#now(), false)
-      throw error
+      if (!asked) throw error
+      await backOff.count(this.#now(), false)
+      throw forAll(error)
     } finally {
       process.off('SIGINT', interrupted)
     }
@@ -157,7 +201,7 @@ class Login {
     const wanted = nameOf(svid) as string
     const { svid: token, expiresAt } = await exchangeToken({ ...svid, subjectToken: session.token })
     const svids = [...this.#current(session).filter((one) => one.wanted !== wanted), { wanted, token, expiresAt }]
-    await this.#store.write(this.#asked.settings.account, { ...session, svids }, this.#asked.settings.keyringOnly)
+    await this.#keep({ ...session, svids })
     return { token, expiresAt }
   }
 
@@ -165,13 +209,33 @@ class Login {
     return svids.filter((svid) => isFresh(svid, this.#now()))
   }
 
+  /** What cannot be kept is good all the same. */
+  async #keep(session: Session): Promise<void> {
+    const { account, keyringOnly } = this.#asked.settings
+    try {
+      await this.#store.write(account, session, keyringOnly)
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error
+      this.#terminal.say(`The login is renewed, and that cannot be kept: ${error.message}.`)
+    }
+  }
+
   #discovered(): Promise<Provider> {
     const { account, clientSecret } = this.#asked.settings
-    this.#provider ??= (async () => Provider.discover(account, await clientSecret(), this.#terminal.now))()
+    this.#provider ??= (async () => {
+      const secret = await clientSecret()
+      return await Provider.discover(account, secret, this.#terminal.now).catch((error) => {
+        throw forAll(error)
+      })
+    })()
     return this.#provider
   }
 
   #now(): number {
     return this.#terminal.now() / 1000
   }
+}
+
+function forAll(error: unknown): unknown {
+  return error instanceof Failure ? new CommonFailure(error.message) : error
 }

@@ -6,7 +6,7 @@
 import { decodeJwt } from 'jose'
 import * as oidc from 'openid-client'
 import { Failure } from '../failure.ts'
-import { requestBytes } from '../request.ts'
+import { requestBytes, requestJson, Unreachable } from '../request.ts'
 import { printable, type Terminal } from '../terminal.ts'
 import type { Account } from './account.ts'
 import type { Session } from './session.ts'
@@ -22,6 +22,20 @@ const DEVICE_GRANT = 'urn:ietf:params:oauth:grant-type:device_code'
 const FIRST_INTERVAL_SECONDS = 5
 /** By RFC 8628 §3.5, for `slow_down`; and for a connection that fails in between. */
 const SLOWER_BY_SECONDS = 5
+/** The library takes them for good for 300 s. */
+const KEYS_GOOD_SECONDS = 240
+/** What a provider says of a refresh token, or of the person behind it; all else may be over in a moment. */
+const REFUSALS: ReadonlySet<string> = new Set([
+  'invalid_grant',
+  'invalid_scope',
+  'unauthorized_client',
+  'unsupported_grant_type',
+  'access_denied',
+  'interaction_required',
+  'login_required',
+  'consent_required',
+  'account_selection_required',
+])
 
 /** What a login is told by, besides what is kept of it. */
 export interface Person {
@@ -53,6 +67,8 @@ export interface DeviceAuthorization {
   /** Ends with the person's answer, or when the code is over. */
   finish(wait: Terminal['wait']): Promise<LoggedIn>
 }
+
+type Answer = Awaited<ReturnType<typeof oidc.refreshTokenGrant>>
 
 export class Provider {
   readonly #config: oidc.Configuration
@@ -119,7 +135,11 @@ export class Provider {
    */
   async redeem(url: URL, { state, nonce, verifier }: Attempt): Promise<LoggedIn> {
     const checks = { expectedState: state, expectedNonce: nonce, pkceCodeVerifier: verifier, idTokenExpected: true }
-    return await this.#loggedIn(oidc.authorizationCodeGrant(this.#config, url, checks))
+    try {
+      return this.#loggedIn(await oidc.authorizationCodeGrant(this.#config, url, checks))
+    } catch (error) {
+      throw failureOf(error, this.#account.issuer)
+    }
   }
 
   /**
@@ -150,6 +170,7 @@ export class Provider {
   async refresh(session: Session): Promise<Session> {
     const { issuer } = this.#account
     try {
+      await this.#loadKeys()
       const answer = await oidc.refreshTokenGrant(this.#config, session.refreshToken ?? '')
       const refreshed = this.#session(answer, session.refreshToken)
       // Another person's token, by whatever mistake, is not this person's (OpenID Connect Core §12.2).
@@ -157,7 +178,7 @@ export class Provider {
         throw new RefreshRefused(`${issuer} has answered for somebody else`)
       return { ...refreshed, subject: refreshed.subject ?? session.subject }
     } catch (error) {
-      const refused = error instanceof oidc.ResponseBodyError && error.error === 'invalid_grant'
+      const refused = error instanceof oidc.ResponseBodyError && REFUSALS.has(error.error)
       const failure = failureOf(error, issuer)
       throw refused ? new RefreshRefused(failure.message) : failure
     }
@@ -184,44 +205,55 @@ export class Provider {
     for (;;) {
       await wait(seconds * 1000)
       if (this.#now() >= end) throw new Failure('the code is over, and nobody has used it')
+      let answer: Answer
       try {
-        const parameters = { device_code: given.device_code }
-        return await this.#loggedIn(oidc.genericGrantRequest(this.#config, DEVICE_GRANT, parameters), true)
+        await this.#loadKeys()
+        answer = await oidc.genericGrantRequest(this.#config, DEVICE_GRANT, { device_code: given.device_code })
       } catch (error) {
         const code = error instanceof oidc.ResponseBodyError ? error.error : null
-        const unreachable = code === null && causeOf(error) !== null
+        const unreachable = causeOf(error) instanceof Unreachable
         if (code === 'slow_down' || unreachable) seconds += SLOWER_BY_SECONDS
         else if (code !== 'authorization_pending') throw failureOf(error, this.#account.issuer)
+        continue
       }
+      return this.#loggedIn(answer)
     }
   }
 
-  async #loggedIn(answer: ReturnType<typeof oidc.refreshTokenGrant>, asItCame = false): Promise<LoggedIn> {
-    try {
-      const given = await answer
-      if (given.id_token === undefined) throw new Failure(`${this.#account.issuer} gives no ID token`)
-      const claims: Record<string, unknown> = given.claims() ?? {}
-      const { name, preferred_username: username, email, picture } = claims
-      const texts = [name, username, email].filter((text) => typeof text === 'string' && text !== '')
-      return {
-        session: this.#session(given, null),
-        person: { name: texts[0] ?? '', picture: typeof picture === 'string' ? picture : '' } as Person,
-      }
-    } catch (error) {
-      throw asItCame ? error : failureOf(error, this.#account.issuer)
+  /** Before anything is spent that is good once: the library asks for them when it has the answer, and forgets that if it cannot. */
+  async #loadKeys(): Promise<void> {
+    const { jwks_uri: url } = this.#config.serverMetadata()
+    const now = Math.floor(Date.now() / 1000)
+    const known = oidc.getJwksCache(this.#config)
+    if (!url || (known && now - known.uat < KEYS_GOOD_SECONDS)) return
+    const { origin } = new URL(url)
+    const bounds = { timeoutMs: TIMEOUT_SECONDS * 1000, maxBytes: MAX_ANSWER_BYTES }
+    const { status, body } = await requestJson(url, origin, bounds)
+    if (status >= 500) throw new Unreachable(`${origin}: its keys cannot be had now (${status})`)
+    if (status !== 200 || !Array.isArray(body?.keys)) throw new Failure(`${origin}: its keys cannot be had (${status})`)
+    oidc.setJwksCache(this.#config, { jwks: { keys: body.keys }, uat: now })
+  }
+
+  /** @throws Failure */
+  #loggedIn(answer: Answer): LoggedIn {
+    if (answer.id_token === undefined) throw new Failure(`${this.#account.issuer} gives no ID token`)
+    const claims: Record<string, unknown> = answer.claims() ?? {}
+    const { name, preferred_username: username, email, picture } = claims
+    const texts = [name, username, email].filter((text) => typeof text === 'string' && text !== '')
+    return {
+      session: this.#session(answer, null),
+      person: { name: texts[0] ?? '', picture: typeof picture === 'string' ? picture : '' } as Person,
     }
   }
 
-  #session(
-    answer: oidc.TokenEndpointResponse & oidc.TokenEndpointResponseHelpers,
-    refreshToken: string | null,
-  ): Session {
+  /** @throws Failure */
+  #session(answer: Answer, refreshToken: string | null): Session {
     const { issuer, token: kind } = this.#account
     const claims = answer.claims()
     const now = Math.floor(this.#now() / 1000)
     const [token, expiresAt] =
       kind === 'id'
-        ? [answer.id_token, claims?.exp]
+        ? [answer.id_token, claims && Math.floor(claims.exp)]
         : [answer.access_token, accessTokenEnd(answer.access_token, answer.expires_in, now)]
     if (token === undefined)
       throw new RefreshRefused(`${issuer} gives no new ID token with its answer: --token access may be what you want`)

@@ -23,18 +23,20 @@ const DECISION_TIMEOUT_MS = 10_000
 const MAX_ROUNDS = 100
 
 export interface Turn {
-  /**
-   * Gives the turn back.
-   *
-   * @param failure what to tell those who have waited; null if it went well
-   */
-  end(failure: string | null): void
+  /** Gives the turn back, and tells those who have waited. */
+  end(outcome: Outcome): void
 }
 
-export interface Waited {
-  /** What the holder said in the end; null if it went well, or it died. */
+/** How a turn went, for those who have waited. */
+export interface Outcome {
+  /** What they would meet too; null if it went well, or for reasons that are not theirs. */
   readonly failure: string | null
+  /** Whether the person has logged in. */
+  readonly prompted: boolean
 }
+
+/** Of a turn of which nobody has to know anything, or whose holder died. */
+export const NOTHING_TO_TELL: Outcome = { failure: null, prompted: false }
 
 /**
  * @param folder nobody else may use it
@@ -47,7 +49,7 @@ export async function takeTurn(
   name: string,
   timeoutMs: number,
   onWait: () => void,
-): Promise<Turn | Waited> {
+): Promise<Turn | Outcome> {
   for (let round = 0; round < MAX_ROUNDS; round++) {
     const candidate = await Candidate.listen(folder, name)
     const holder = await candidate.findHolder()
@@ -58,6 +60,18 @@ export async function takeTurn(
     if (waited) return waited
   }
   throw new Failure('too many processes want to log in at once')
+}
+
+/**
+ * The same for who wants the turn itself, however those of others end.
+ *
+ * @throws Failure if one of them takes longer than it may
+ */
+export async function waitForTurn(...wanted: Parameters<typeof takeTurn>): Promise<Turn> {
+  for (;;) {
+    const turn = await takeTurn(...wanted)
+    if ('end' in turn) return turn
+  }
 }
 
 class Candidate implements Turn {
@@ -120,8 +134,8 @@ class Candidate implements Turn {
     this.#close('')
   }
 
-  end(failure: string | null): void {
-    this.#close(`${JSON.stringify({ failure })}\n`)
+  end(outcome: Outcome): void {
+    this.#close(`${JSON.stringify(outcome)}\n`)
   }
 
   #close(last: string): void {
@@ -161,7 +175,7 @@ async function isHolding(socket: Socket): Promise<boolean> {
 }
 
 /** @returns null if it has given way as well, or died before it had the turn */
-async function waitFor(holder: Socket, timeoutMs: number, onWait: () => void): Promise<Waited | null> {
+async function waitFor(holder: Socket, timeoutMs: number, onWait: () => void): Promise<Outcome | null> {
   let text = ''
   let holding = false
   holder.setEncoding('utf8')
@@ -177,15 +191,15 @@ async function waitFor(holder: Socket, timeoutMs: number, onWait: () => void): P
       holding = true
       onWait()
     })
-    holder.once('close', () => resolve(holding ? { failure: failureIn(text) } : null))
+    holder.once('close', () => resolve(holding ? outcomeIn(text) : null))
   })
 }
 
-function failureIn(text: string): string | null {
+function outcomeIn(text: string): Outcome {
   try {
-    const { failure } = JSON.parse(text.split('\n').at(-2) ?? '')
-    return typeof failure === 'string' ? failure : null
+    const { failure, prompted } = JSON.parse(text.split('\n').at(-2) ?? '')
+    return { failure: typeof failure === 'string' ? failure : null, prompted: prompted === true }
   } catch {
-    return null
+    return NOTHING_TO_TELL
   }
 }

@@ -1,8 +1,13 @@
 /** `spiffe-edge credential oidc`, `login`, `logout` and `status`, against npm's oidc-provider, with a person who has no real browser. */
 
 import { createHash } from 'node:crypto'
-import { createServer } from 'node:net'
+import { once } from 'node:events'
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer as createHttpServer, type Server } from 'node:http'
+import { type AddressInfo, createServer } from 'node:net'
+import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { cli, type Outcome } from '../../support/cli.ts'
 import {
   CLIENT_ID,
   type IdentityProvider,
@@ -335,6 +340,13 @@ describe('NA-4: the ID token', () => {
     expect(home.files().filter(({ path }) => path.endsWith('.sealed'))).toEqual([])
   })
 
+  test('RFC 7519 §2: one whose end is no whole number is taken, and kept', async () => {
+    await forge((claims) => Object.assign(claims, { exp: now() + 600.5 }))
+    const first = await home.credential(idp)
+    expect(first.code).toBe(0)
+    expect(await home.credential(idp)).toMatchObject({ code: 0, stdout: first.stdout, stderr: '' })
+  })
+
   test('that another key has signed is refused', async () => {
     await forge(() => {}, false)
     expect(await home.credential(idp)).toMatchObject({
@@ -443,6 +455,73 @@ describe('pain 60: refresh tokens', () => {
     expect(home.opened()).toHaveLength(1)
   })
 
+  test('keys that cannot be had: the refresh token is not spent on an answer that could not be checked', async () => {
+    await start(BRIEF)
+    await home.credential(idp)
+    idp.intercept = ({ url }, response) => {
+      if (url !== '/jwks') return false
+      response.writeHead(503).end()
+      return true
+    }
+    expect((await home.credential(idp)).code).toBe(0)
+    expect(idp.grants).toHaveLength(1)
+    idp.intercept = null
+    expect((await home.credential(idp)).code).toBe(0)
+    expect(idp.grants.at(-1)?.get('grant_type')).toBe('refresh_token')
+    expect(home.opened()).toHaveLength(1)
+  })
+
+  test('what is renewed and cannot be kept is used, and that is said', async () => {
+    await start(BRIEF)
+    await home.credential(idp)
+    const folder = join(home.path, '.local/state/spiffe-edge/credentials')
+    const [line = ''] = readdirSync(folder).filter((name) => name.endsWith('.sealed'))
+    const sealed = join(folder, line)
+    // Nothing can be put in its place, whoever runs this.
+    idp.intercept = ({ url }) => {
+      if (url === '/token') {
+        rmSync(sealed)
+        mkdirSync(sealed)
+      }
+      return false
+    }
+    const outcome = await home.credential(idp)
+    expect(outcome).toMatchObject({ code: 0, stderr: expect.stringContaining('cannot be kept') })
+    expect(idp.grants.at(-1)?.get('grant_type')).toBe('refresh_token')
+  })
+
+  test.each(['interaction_required', 'login_required', 'consent_required', 'unauthorized_client', 'invalid_scope'])(
+    'refused by %s: the person is asked again',
+    async (error) => {
+      await start(BRIEF)
+      await home.credential(idp)
+      idp.intercept = (request, response) => {
+        if (request.url !== '/token' || idp.authorizations.length > 1) return false
+        response.writeHead(400, { 'content-type': 'application/json' }).end(JSON.stringify({ error }))
+        return true
+      }
+      const outcome = await home.credential(idp)
+      expect(outcome).toMatchObject({ code: 0, stderr: expect.stringMatching(/login is over[\s\S]*Logged in/) })
+    },
+  )
+
+  test.each(['invalid_client', 'temporarily_unavailable', 'server_error'])(
+    '%s says nothing of the refresh token, which stays',
+    async (error) => {
+      await start(BRIEF)
+      await home.credential(idp)
+      idp.intercept = (request, response) => {
+        if (request.url !== '/token') return false
+        response.writeHead(400, { 'content-type': 'application/json' }).end(JSON.stringify({ error }))
+        return true
+      }
+      expect((await home.credential(idp)).code).toBe(0)
+      idp.intercept = null
+      expect((await home.credential(idp)).code).toBe(0)
+      expect(home.opened()).toHaveLength(1)
+    },
+  )
+
   test('a provider that is away, and a token that is over: an error, no prompt, and no expired token', async () => {
     await start({ idTokenSeconds: 11 })
     await home.credential(idp)
@@ -548,6 +627,49 @@ describe('pains 56 and 57: no storm', () => {
     )
   })
 
+  test('two logins at one provider: one prompt at a time, and one that is ignored counts for both', async () => {
+    await start()
+    const argv = ['--timeout', '1']
+    const outcomes = await Promise.all([
+      home.credential(idp, argv, { PERSON: 'nobody' }),
+      home.credential(idp, [...argv, '--token', 'access'], { PERSON: 'nobody' }),
+    ])
+    expect(outcomes.map(({ code }) => code)).toEqual([1, 1])
+    expect(outcomes.map(({ stderr }) => stderr).join()).toMatch(/not answered: no new one before/)
+    expect(home.opened()).toHaveLength(1)
+  })
+
+  test('who has asked for a login gets one, whatever becomes of a prompt of somebody else', async () => {
+    await start()
+    const ignored = home.credential(idp, ['--timeout', '2'], { PERSON: 'nobody' })
+    await expect.poll(() => home.opened().length).toBe(1)
+    const login = await home.run(['login', ...credentialArgv(idp).slice(2)])
+    expect(login).toMatchObject({ code: 0, stderr: expect.stringContaining('Logged in as alice') })
+    expect((await ignored).code).toBe(1)
+  })
+
+  test('what is wrong with one command is not the failure of those that wait for it', async () => {
+    await start()
+    const reached = Promise.withResolvers<void>()
+    const goOn = Promise.withResolvers<void>()
+    idp.intercept = async ({ url }) => {
+      if (url !== '/.well-known/openid-configuration' || idp.requests.length > 1) return false
+      reached.resolve()
+      await goOn.promise
+      return false
+    }
+    const port = createServer().listen(0, '127.0.0.1')
+    await once(port, 'listening')
+    const one = home.credential(idp, ['--port', String((port.address() as AddressInfo).port)])
+    await reached.promise
+    const other = cliOf(credentialArgv(idp), home.env())
+    await expect.poll(other.said).toContain('waiting for it')
+    goOn.resolve()
+    expect((await one).code).toBe(1)
+    port.close()
+    expect(await other.outcome).toMatchObject({ code: 0 })
+  })
+
   test('the pauses grow, and end with a login', async () => {
     const { BackOff } = await import('../../../cli/login/back_off.ts')
     const account = { issuer: 'https://i', clientId: 'c', token: 'id', scope: null, parameters: [] } as const
@@ -634,7 +756,6 @@ describe('DG: the device flow', () => {
       else response.writeHead(400, { 'content-type': 'application/json' }).end(JSON.stringify(body))
       return true
     }
-    const { cli } = await import('../../support/cli.ts')
     const waits: number[] = []
     const outcome = await cli(credentialArgv(idp, ['--prompt', 'device', ...more]), {
       env: home.env(),
@@ -665,6 +786,41 @@ describe('DG: the device flow', () => {
   ])('DG-2: %s ends it', async (error, message) => {
     const { stderr, waits } = await polled([{ error }])
     expect([stderr, waits.length]).toEqual([expect.stringMatching(message), 1])
+  })
+
+  test('an answer that cannot be used is said at once, and not asked for again', async () => {
+    await start()
+    const waits: number[] = []
+    idp.intercept = (request, response) => {
+      if (request.url !== '/token') return false
+      response.setHeader('content-type', 'application/json')
+      response.end(JSON.stringify({ access_token: 'opaque', token_type: 'Bearer' }))
+      return true
+    }
+    const outcome = await cli(credentialArgv(idp, ['--prompt', 'device']), {
+      env: home.env(),
+      wait: (milliseconds) => void waits.push(milliseconds / 1000),
+    })
+    expect(outcome).toMatchObject({ code: 1, stderr: expect.stringContaining('gives no ID token') })
+    expect(waits).toEqual([5])
+  })
+
+  test('keys that cannot be had cost no code', async () => {
+    await start()
+    let refused = 0
+    idp.intercept = ({ url }, response) => {
+      if (url !== '/jwks' || refused === 2) return false
+      refused++
+      response.writeHead(503).end()
+      return true
+    }
+    const waits: number[] = []
+    await cli(credentialArgv(idp, ['--prompt', 'device', '--timeout', '50']), {
+      env: home.env(),
+      wait: (milliseconds) => void waits.push(milliseconds / 1000),
+    })
+    expect(waits).toEqual([5, 10, 15, 15])
+    expect(idp.count('POST /token')).toBe(2)
   })
 
   test('a page that is not of the web is not shown to anybody', async () => {
@@ -736,12 +892,13 @@ describe('to paste the address', () => {
 })
 
 describe('the exchange for an SVID', () => {
-  test('the SVID is the credential; it is kept, made anew without a prompt, and others share the login', async () => {
-    await start()
-    const subjectTokens: (string | null)[] = []
+  const subjectTokens: (string | null)[] = []
+  let worker: Server
+  let exchange: (audience: string) => Promise<Outcome>
+  beforeEach(async () => {
+    subjectTokens.length = 0
     const key = await makeTokenKey('ES256')
-    const { createServer } = await import('node:http')
-    const worker = createServer(async (request, response) => {
+    worker = createHttpServer(async (request, response) => {
       let text = ''
       for await (const chunk of request) text += chunk
       const form = new URLSearchParams(text)
@@ -749,13 +906,32 @@ describe('the exchange for an SVID', () => {
       const now = Math.floor(Date.now() / 1000)
       const claims = { sub: 'spiffe://example.org/alice', aud: form.getAll('audience'), iat: now, exp: now + 300 }
       const svid = await signToken({ alg: 'ES256', kid: key.kid, typ: 'JWT' }, claims, key)
-      const body = { access_token: svid, issued_token_type: 'x', token_type: 'Bearer', expires_in: 300 }
-      response.setHeader('content-type', 'application/json').end(JSON.stringify(body))
+      const refused = form.get('audience') === 'nobody'
+      const given = { access_token: svid, issued_token_type: 'x', token_type: 'Bearer', expires_in: 300 }
+      response.writeHead(refused ? 400 : 200, { 'content-type': 'application/json' })
+      response.end(JSON.stringify(refused ? { error: 'invalid_target' } : given))
     })
     await new Promise<void>((resolve) => worker.listen(0, '127.0.0.1', resolve))
-    const issuer = `http://127.0.0.1:${(worker.address() as { port: number }).port}`
-    const exchange = (audience: string) =>
-      home.credential(idp, ['--exchange', '--issuer', issuer, '--audience', audience])
+    const issuer = `http://127.0.0.1:${(worker.address() as AddressInfo).port}`
+    exchange = (audience) => home.credential(idp, ['--exchange', '--issuer', issuer, '--audience', audience])
+  })
+  afterEach(() => {
+    worker.closeAllConnections()
+    worker.close()
+  })
+
+  test('twelve clusters at once, each with an audience of its own: all are served, and none is refused for another', async () => {
+    await start()
+    await home.credential(idp)
+    const audiences = Array.from({ length: 12 }, (_, at) => (at === 3 ? 'nobody' : `k8s-${at}`))
+    const outcomes = await Promise.all(audiences.map(exchange))
+    const given = outcomes.map((outcome) => (outcome.code === 0 ? credentialIn(outcome).claims.aud[0] : 'nobody'))
+    expect(given).toEqual(audiences)
+    expect(home.opened()).toHaveLength(1)
+  })
+
+  test('the SVID is the credential; it is kept, made anew without a prompt, and others share the login', async () => {
+    await start()
     const first = await exchange('k8s-a')
     expect(credentialIn(first).claims).toMatchObject({ sub: 'spiffe://example.org/alice', aud: ['k8s-a'] })
     expect((await exchange('k8s-a')).stdout).toBe(first.stdout)
@@ -849,6 +1025,28 @@ describe('status and logout', () => {
     expect(home.files().filter(({ path }) => path.includes('credentials'))).toEqual([])
     login.child.kill('SIGKILL')
     await login.outcome
+  })
+
+  test('T: the secret of one client goes to no other provider', async () => {
+    const one = await start({ clientSecret: 'SECRET-OF-ONE' })
+    expect((await home.credential(one, [], { CLIENT_SECRET: 'SECRET-OF-ONE' })).code).toBe(0)
+    const two = await start()
+    await home.credential(two)
+    const shown: string[] = []
+    two.intercept = ({ headers }) => {
+      shown.push(headers.authorization ?? '')
+      return false
+    }
+    writeFileSync(join(home.path, 'secret'), 'SECRET-OF-ONE', { mode: 0o600 })
+    const file = ['--client-secret-file', join(home.path, 'secret')]
+    expect(await home.run(['logout', ...file])).toMatchObject({ code: 2, stderr: expect.stringContaining('whose?') })
+    const named = { IDP_ISSUER_URL: one.issuer, CLIENT_ID, CLIENT_SECRET: 'SECRET-OF-ONE' }
+    expect(await home.run(['logout'], named)).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/revoked[\s\S]*revoked/),
+    })
+    expect(shown.filter(Boolean)).toEqual([])
+    expect(two.count('POST /token/revocation')).toBe(1)
   })
 
   test('logout of one of two', async () => {

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { type Turn, takeTurn, type Waited } from '../../../cli/login/turn.ts'
+import { NOTHING_TO_TELL, type Outcome, type Turn, takeTurn } from '../../../cli/login/turn.ts'
 
 const NAME = '0123456789abcdef0123456789abcdef'
 const LONG_MS = 60_000
@@ -33,12 +33,12 @@ describe('NA: one prompt at a time', () => {
     const failures: (string | null)[] = []
     const one = async () => {
       for (;;) {
-        const turn: Turn | Waited = await take()
+        const turn: Turn | Outcome = await take()
         if ('end' in turn) {
           most = Math.max(most, ++holders)
           for (let i = 0; i < 5; i++) await setImmediate()
           holders--
-          turn.end('told')
+          turn.end({ failure: 'told', prompted: false })
           return
         }
         failures.push(turn.failure)
@@ -52,7 +52,11 @@ describe('NA: one prompt at a time', () => {
   })
 
   test('who waits hears how it ended, word for word', async () => {
-    for (const failure of [null, 'refused: "no"\nand why']) {
+    for (const outcome of [
+      NOTHING_TO_TELL,
+      { failure: 'refused: "no"\nand why', prompted: false },
+      { failure: null, prompted: true },
+    ]) {
       const turn = await mine()
       let waiting = () => {}
       const begun = new Promise<void>((resolve) => {
@@ -60,16 +64,16 @@ describe('NA: one prompt at a time', () => {
       })
       const other = take(waiting)
       await begun
-      turn.end(failure)
-      expect(await other).toEqual({ failure })
+      turn.end(outcome)
+      expect(await other).toEqual(outcome)
     }
   })
 
   test('other logins do not wait for each other', async () => {
     const one = await mine()
     const other = await mine('f'.repeat(32))
-    one.end(null)
-    other.end(null)
+    one.end(NOTHING_TO_TELL)
+    other.end(NOTHING_TO_TELL)
   })
 
   test('a holder that is killed frees it at once, and its socket is cleared away', async () => {
@@ -89,20 +93,20 @@ describe('NA: one prompt at a time', () => {
     const other = take(waiting)
     await begun
     child.kill('SIGKILL')
-    expect(await other).toEqual({ failure: null })
+    expect(await other).toEqual(NOTHING_TO_TELL)
     // The kernel closes one of its sockets after the other.
-    let turn: Turn | Waited = { failure: null }
+    let turn: Turn | Outcome = NOTHING_TO_TELL
     while (!('end' in turn)) turn = await take()
-    turn.end(null)
+    turn.end(NOTHING_TO_TELL)
     // Whoever met it while it was dying has left its name to the next one.
-    ;(await mine()).end(null)
+    ;(await mine()).end(NOTHING_TO_TELL)
     expect(readdirSync(folder)).toEqual([])
   })
 
   test('a holder that does not end is waited for as long as was said, and no longer', async () => {
     const turn = await mine()
     await expect(takeTurn(folder, NAME, 50, () => {})).rejects.toThrow(/still waiting for a login/)
-    turn.end(null)
+    turn.end(NOTHING_TO_TELL)
   })
 
   test('what is no socket, and what nobody listens on, is in nobody’s way', async () => {
@@ -113,7 +117,7 @@ describe('NA: one prompt at a time', () => {
     writeFileSync(join(folder, `${NAME.slice(0, 16)}.ffffffffff`), '')
     writeFileSync(join(folder, 'something else'), '')
     const turn = await mine()
-    turn.end(null)
+    turn.end(NOTHING_TO_TELL)
     expect(readdirSync(folder)).toEqual(['something else'])
   })
 
@@ -130,8 +134,8 @@ describe('NA: one prompt at a time', () => {
     })
     const other = take(waiting)
     await begun
-    turn.end('no')
-    expect(await other).toEqual({ failure: 'no' })
+    turn.end({ failure: 'no', prompted: false })
+    expect(await other).toEqual({ failure: 'no', prompted: false })
   })
 
   test('a folder that cannot have sockets is an error, and no end of tries', async () => {
