@@ -8,7 +8,7 @@
 import { randomUUID } from 'node:crypto'
 import { link, lstat, rename, rm, stat } from 'node:fs/promises'
 import { connect, type Server } from 'node:net'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
 import { Failure } from '../failure.ts'
 import { describe } from '../input_file.ts'
 import { printable } from '../terminal.ts'
@@ -25,7 +25,7 @@ const MAX_PATH_BYTES = 107
  * @throws Failure
  */
 export async function listenOnSocket(server: Server, path: string): Promise<void> {
-  if (Buffer.byteLength(path) > MAX_PATH_BYTES)
+  if (Math.max(Buffer.byteLength(path), Buffer.byteLength(asideOf(path))) > MAX_PATH_BYTES)
     throw new Failure(`${printable(path)}: is longer than the path of a socket may be`)
   try {
     await clear(path)
@@ -62,7 +62,7 @@ async function clear(path: string): Promise<void> {
   if (!found.isSocket()) throw new Failure(`${printable(path)}: is there already, and is no socket`)
   if (await isAlive(path)) throw taken(path)
   // Aside first: another agent may have found out the same, and listen there by now.
-  const aside = `${path}.${randomUUID().slice(0, 8)}`
+  const aside = asideOf(path)
   await rename(path, aside)
   if (await isAlive(aside)) {
     await link(aside, path).catch(() => {})
@@ -70,6 +70,11 @@ async function clear(path: string): Promise<void> {
     throw taken(path)
   }
   await rm(aside)
+}
+
+/** In the same folder, and asked in the same way, so no longer than a socket's path may be either. */
+function asideOf(path: string): string {
+  return join(dirname(path), randomUUID().slice(0, 8))
 }
 
 function isAlive(path: string): Promise<boolean> {

@@ -1,5 +1,6 @@
 /**
- * gRPC over HTTP/2 on a unix socket, for callers of whom nothing is known: each has its bounds, and none can take what the others need.
+ * gRPC over HTTP/2 on a unix socket, for callers of whom nothing is known: each has its bounds, and so have all of them together. Where there are
+ * too many, those go who have done nothing for the longest time: clients of SPIFFE come again, and nobody keeps the others out.
  *
  * @see [SPIFFE Workload Endpoint](https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE_Workload_Endpoint.md)
  */
@@ -24,7 +25,11 @@ const MAX_REQUEST_BYTES = 64 * 1024
 /** A go-spiffe program has one connection for each of its sources. */
 const MAX_CONNECTIONS = 256
 const MAX_STREAMS_OF_ONE = 100
-/** How long a request may take to arrive, and an answer to be taken. */
+const MAX_STREAMS = 1000
+/** Requests that have not arrived as a whole. One is there within a moment, unless somebody sends it in pieces. */
+const MAX_ARRIVING = 256
+const ARRIVAL_MS = 5000
+/** How long an answer may take to be taken. */
 const STALLED_MS = 30_000
 /** How long streams may take to end when we do. */
 const ENDING_MS = 1000
@@ -55,8 +60,9 @@ export async function serveWorkloadApi(
     settings: { maxConcurrentStreams: MAX_STREAMS_OF_ONE, maxHeaderListSize: MAX_HEADER_BYTES },
   })
   const handle = grpcHandler(service, shutdown.signal)
+  const calls = new Calls(clock)
   server.on('request', (request, response) => {
-    guard(request.stream, clock)
+    calls.add(request.stream)
     handle(request, response)
   })
   const connections = new Connections()
@@ -96,23 +102,51 @@ function grpcHandler(service: WorkloadApiService, shutdownSignal: AbortSignal) {
 }
 
 /** A call holds its place for as long as it moves: a stream may be silent for hours, if what was sent has been taken. */
-function guard(stream: ServerHttp2Stream, clock: Clock): void {
-  let arriving = true
-  let waiting = 0
-  let cancel = () => {}
-  const look = () => {
-    const stuck = stream.writableLength > 0 && stream.writableLength === waiting
-    // ResourceExhausted: after Canceled, go-spiffe would not come again.
-    if (arriving || stuck) return reset(stream, constants.NGHTTP2_ENHANCE_YOUR_CALM)
-    waiting = stream.writableLength
-    cancel = clock.after(STALLED_MS, look)
+class Calls {
+  readonly #clock: Clock
+  /** Both in the order in which they have begun. */
+  readonly #arriving = new Set<ServerHttp2Stream>()
+  readonly #open = new Set<ServerHttp2Stream>()
+
+  constructor(clock: Clock) {
+    this.#clock = clock
   }
-  cancel = clock.after(STALLED_MS, look)
-  stream.on('error', () => {})
-  stream.once('end', () => {
-    arriving = false
-  })
-  stream.once('close', () => cancel())
+
+  add(stream: ServerHttp2Stream): void {
+    this.#arriving.add(stream)
+    this.#open.add(stream)
+    let cancel = this.#clock.after(ARRIVAL_MS, () => this.#end(stream))
+    stream.on('error', () => {})
+    stream.once('end', () => {
+      this.#arriving.delete(stream)
+      cancel()
+      let waiting = 0
+      const look = () => {
+        if (stream.writableLength > 0 && stream.writableLength === waiting) return this.#end(stream)
+        waiting = stream.writableLength
+        cancel = this.#clock.after(STALLED_MS, look)
+      }
+      cancel = this.#clock.after(STALLED_MS, look)
+    })
+    stream.once('close', () => {
+      this.#arriving.delete(stream)
+      this.#open.delete(stream)
+      cancel()
+    })
+    if (this.#arriving.size > MAX_ARRIVING) this.#endFirst(this.#arriving)
+    if (this.#open.size > MAX_STREAMS) this.#endFirst(this.#open)
+  }
+
+  #endFirst([first]: Iterable<ServerHttp2Stream>): void {
+    if (first) this.#end(first)
+  }
+
+  #end(stream: ServerHttp2Stream): void {
+    this.#arriving.delete(stream)
+    this.#open.delete(stream)
+    // ResourceExhausted: after Canceled, go-spiffe would not come again.
+    reset(stream, constants.NGHTTP2_ENHANCE_YOUR_CALM)
+  }
 }
 
 function reset(stream: ServerHttp2Stream, code: number): void {
@@ -125,13 +159,13 @@ function reset(stream: ServerHttp2Stream, code: number): void {
 class Connections {
   readonly #calls = new Map<ServerHttp2Session, number>()
 
-  /** Where there are too many, one goes that nobody would miss: else the new one. */
+  /** Where there are too many, one goes that nobody would miss, or else the one of which least has been heard. */
   add(session: ServerHttp2Session): void {
     if (this.#calls.size >= MAX_CONNECTIONS) {
-      const [idle] = [...this.#calls].find(([, calls]) => calls === 0) ?? [session]
-      idle.destroy()
-      this.#calls.delete(idle)
-      if (idle === session) return
+      const [longest] = this.#calls
+      const [leaving] = [...this.#calls].find(([, calls]) => calls === 0) ?? longest ?? [session]
+      leaving.destroy()
+      this.#calls.delete(leaving)
     }
     this.#calls.set(session, 0)
     session.on('stream', (stream) => {

@@ -30,10 +30,10 @@ async function listen(at = path): Promise<Server> {
 }
 
 /** Leaves a socket behind as who has been killed does. */
-async function leaveBehind(): Promise<void> {
-  const script = `require('node:net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`
+async function leaveBehind(at = path): Promise<void> {
+  const script = `require('node:net').createServer().listen(${JSON.stringify(at)}, () => process.kill(process.pid, 'SIGKILL'))`
   await once(spawn(process.execPath, ['-e', script]), 'close')
-  expect(lstatSync(path).isSocket()).toBe(true)
+  expect(lstatSync(at).isSocket()).toBe(true)
 }
 
 test('T-25: everybody may use it who gets to its folder, whatever the umask is', async () => {
@@ -80,6 +80,12 @@ test.each([
   const before = lstatSync(path)
   await expect(listen()).rejects.toThrow(message)
   expect(lstatSync(path).ino).toBe(before.ino)
+})
+
+test('a path that is as long as it may be is taken over like any other', async () => {
+  const long = join(folder.path, 'x'.repeat(107 - folder.path.length - 1))
+  await leaveBehind(long)
+  expect((await listen(long)).listening).toBe(true)
 })
 
 test('a folder that is not there, and a path that is too long, are failures with a reason', async () => {

@@ -159,11 +159,52 @@ test('octets of any kind end a connection at most', async () => {
   )
 })
 
-test('a request that does not go on is ended after half a minute', async () => {
+test('a request that does not go on is ended after 5 s', async () => {
   const stream = request(open())
   stream.write(MESSAGE.subarray(0, 3))
-  await current().until(() => stream.destroyed, 5000)
+  await once(stream, 'ready')
+  const before = current().clock.now()
+  await current().until(() => stream.destroyed)
   expect(stream.rstCode).toBe(constants.NGHTTP2_ENHANCE_YOUR_CALM)
+  expect(current().clock.now() - before).toBeLessThan(10_000)
+})
+
+/** Requests that are begun and not ended, one after the other, over as many connections as they need. */
+async function halves(count: number): Promise<ClientHttp2Stream[]> {
+  const streams: ClientHttp2Stream[] = []
+  for (let session = open(); streams.length < count; ) {
+    if (streams.length % 100 === 99) session = open()
+    const stream = request(session)
+    stream.write(MESSAGE.subarray(0, 3))
+    streams.push(stream)
+  }
+  return streams
+}
+
+test('requests that do not go on are 256 at most, of all connections: the first of them go', async () => {
+  const streams = await halves(300)
+  await expect.poll(() => streams.filter(({ destroyed }) => destroyed).length).toBe(44)
+  const gone = streams.filter(({ destroyed }) => destroyed)
+  expect(new Set(gone.map(({ rstCode }) => rstCode))).toEqual(new Set([constants.NGHTTP2_ENHANCE_YOUR_CALM]))
+})
+
+test('streams are 1000 at most, of all connections: the first of them go, and come again', async () => {
+  const watched = current().hold((options) => current().client.fetchJWTBundles({}, options))
+  await expect.poll(() => watched.messages.length).toBe(1)
+  const streams: ClientHttp2Stream[] = []
+  for (let count = 0; count < 1000; count++) {
+    const stream = request(count % 100 === 0 ? open() : (sessions.at(-1) as ClientHttp2Session), {
+      ':path': '/SpiffeWorkloadAPI/FetchJWTBundles',
+    })
+    stream.end(framed(new Uint8Array()))
+    stream.resume()
+    streams.push(stream)
+    if (count % 100 === 99) await once(stream, 'response')
+  }
+  await expect.poll(() => watched.code).not.toBeNull()
+  expect(streams.filter(({ destroyed }) => destroyed)).toEqual([])
+  const again = current().hold((options) => current().client.fetchJWTBundles({}, options))
+  await expect.poll(() => again.messages.length).toBe(1)
 })
 
 test('a stream that is silent because nothing has changed is not', async () => {
@@ -199,7 +240,7 @@ test('256 connections are there at most, and for one more the one goes that has 
   expect(held.code).toBeNull()
 })
 
-test('where all of them have a call, the new one is turned away', async () => {
+test('where all of them have a call, the one goes of which nothing has been heard for the longest time', async () => {
   const streams: ClientHttp2Stream[] = []
   for (let count = 0; count < 256; count++) {
     const stream = request(open(), { ':path': '/SpiffeWorkloadAPI/FetchJWTBundles' })
@@ -208,9 +249,10 @@ test('where all of them have a call, the new one is turned away', async () => {
     streams.push(stream)
   }
   await Promise.all(streams.map((stream) => once(stream, 'response')))
-  const late = open()
-  await once(late, 'close')
-  expect(streams.filter(({ closed }) => closed)).toEqual([])
+  const late = request(open())
+  late.end(MESSAGE)
+  expect(await statusOf(late)).toBe(0)
+  await expect.poll(() => streams.filter(({ closed }) => closed).length).toBe(1)
   for (const session of sessions.splice(0)) session.destroy()
   // Until that has been noticed.
   await expect
