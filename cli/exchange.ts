@@ -134,6 +134,8 @@ export interface BundleMap {
   readonly trustDomain: string
   /** SPIFFE bundles, JSON text each, by the name of their trust domain. */
   readonly bundles: ReadonlyMap<string, string>
+  /** The same text as long as the SVIDs that the workload can have are the same; null if the issuer does not say. */
+  readonly terms: string | null
 }
 
 /**
@@ -147,11 +149,11 @@ export async function fetchBundleMap(
   patience: Patience = {},
 ): Promise<BundleMap> {
   const answer = await ask(issuer, 'bundles', { bearer: subjectToken, ...patience })
-  const { trust_domain: trustDomain, trust_domains: bundles } = answer
+  const { trust_domain: trustDomain, trust_domains: bundles, terms } = answer
   if (typeof trustDomain !== 'string' || typeof bundles !== 'object' || bundles === null || Array.isArray(bundles))
     throw new Failure(`${issuer} answers with something that is not a bundle map`)
   const texts = Object.entries(bundles).map(([name, bundle]) => [name, JSON.stringify(bundle)] as const)
-  return { trustDomain, bundles: new Map(texts) }
+  return { trustDomain, bundles: new Map(texts), terms: typeof terms === 'string' ? terms : null }
 }
 
 async function ask(issuer: string, path: string, options: RequestOptions): Promise<NonNullable<Answer['body']>> {

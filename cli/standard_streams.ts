@@ -16,3 +16,18 @@ export function writeStandard(fd: 1 | 2, text: string): void {
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1)
     }
 }
+
+/**
+ * For a program that goes on, whoever reads what it says and whether or not the disk is full.
+ *
+ * @returns false where some of it is lost
+ */
+export function writeIfPossible(fd: 1 | 2, text: string): boolean {
+  let bytes = Buffer.from(text)
+  try {
+    while (bytes.length > 0) bytes = bytes.subarray(writeSync(fd, bytes))
+    return true
+  } catch {
+    return false
+  }
+}

@@ -221,6 +221,8 @@ export interface TrustedBundles {
   readonly own: PublicDocument
   /** Those of other trust domains that are known, by name. */
   readonly federated: ReadonlyMap<string, ForeignBundle>
+  /** The same text as long as the SVIDs that the workload can have are the same. */
+  readonly terms: string
 }
 
 /**
@@ -246,7 +248,7 @@ export async function trustedBundles(
     }),
   )
   decision.told(grant.registrations, [...federated.keys()])
-  return { trustDomain: snapshot.policy.trustDomain, own: bundle, federated }
+  return { trustDomain: snapshot.policy.trustDomain, own: bundle, federated, terms: grant.terms }
 }
 
 /** What all have to pass who are here for themselves: who is asking, may they, and are they still there. */

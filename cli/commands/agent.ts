@@ -6,6 +6,7 @@ import { SpiffeId, SpiffeIdError } from '../../worker/spiffe/id.ts'
 import { UsageError } from '../failure.ts'
 import { readToken } from '../input_file.ts'
 import { issuerOf } from '../issuer.ts'
+import { writeIfPossible } from '../standard_streams.ts'
 import type { Terminal } from '../terminal.ts'
 import { startAgent } from '../workload_api/agent.ts'
 import { SYSTEM_CLOCK } from '../workload_api/clock.ts'
@@ -45,7 +46,7 @@ async function run(options: Options, terminal: Terminal): Promise<void> {
     ...{ socket, spiffeIds },
     clock: SYSTEM_CLOCK,
     random: Math.random,
-    say: (line) => terminal.say(line),
+    write: (text) => writeIfPossible(2, text),
   })
   await ended
   const stopped = agent.stop()

@@ -2,7 +2,7 @@
 
 import { SpiffeId } from '../../worker/spiffe/id.ts'
 import { AgentLog } from './agent_log.ts'
-import { BundleSource } from './bundle_source.ts'
+import { BundleSource, type Bundles } from './bundle_source.ts'
 import type { Clock } from './clock.ts'
 import { Changes } from './holding.ts'
 import type { IssuerDoors } from './issuer_doors.ts'
@@ -20,8 +20,8 @@ export interface AgentOptions {
   readonly spiffeIds: readonly string[]
   readonly clock: Clock
   readonly random: Random
-  /** Takes a line for the log. */
-  say(line: string): void
+  /** Takes a line for the log, and says whether all of it was written. */
+  write(text: string): boolean
 }
 
 export interface Agent {
@@ -32,8 +32,8 @@ export interface Agent {
  * @returns when it listens, whether or not the issuer can be reached
  * @throws Failure where it cannot listen
  */
-export async function startAgent({ doors, socket, spiffeIds, clock, random, say }: AgentOptions): Promise<Agent> {
-  const log = new AgentLog(say, clock)
+export async function startAgent({ doors, socket, spiffeIds, clock, random, write }: AgentOptions): Promise<Agent> {
+  const log = new AgentLog(write, clock)
   const changes = new Changes()
   const deps = { doors, clock, random, log, changes }
   const [first] = spiffeIds
@@ -46,20 +46,30 @@ export async function startAgent({ doors, socket, spiffeIds, clock, random, say 
   const server = await serveWorkloadApi(socket, service, clock)
   log.say({ event: 'listening', socket, issuer: doors.issuer })
   void bundles.start()
-  void x509.start()
+  void x509.renew()
   const stopped = new AbortController()
-  // Each for itself: certificates may have to wait for the issuer, and tokens not for them.
-  void recheckOnChange(
-    () => bundles.held.value?.jwtMark,
+  const onChange = (markOf: (bundles: Bundles) => string | null, work: () => Promise<void>) =>
+    void whenChanged(() => bundles.held.value && markOf(bundles.held.value), work, changes, stopped.signal)
+  // An authority that is taken back takes along what it has signed. Certificates may have to wait for the issuer, and tokens not for them.
+  onChange(
+    ({ jwtMark }) => jwtMark,
     () => jwt.recheck(),
-    changes,
-    stopped.signal,
   )
-  void recheckOnChange(
-    () => bundles.held.value?.x509Mark,
+  onChange(
+    ({ x509Mark }) => x509Mark,
     () => x509.recheck(),
-    changes,
-    stopped.signal,
+  )
+  let terms: string | null = null
+  onChange(
+    ({ termsMark }) => termsMark,
+    async () => {
+      const before = terms
+      terms = bundles.held.value?.termsMark ?? before
+      // The first are those under which all has been asked for.
+      if (before === null || before === terms) return
+      jwt.forget()
+      await x509.renew()
+    },
   )
   return {
     async stop() {
@@ -72,19 +82,19 @@ export async function startAgent({ doors, socket, spiffeIds, clock, random, say 
   }
 }
 
-/** An authority that is taken back takes along what it has signed. */
-async function recheckOnChange(
-  markOf: () => string | undefined,
-  recheck: () => Promise<void>,
+/** Does the work each time that there is another mark, until the end. */
+async function whenChanged(
+  markOf: () => string | null,
+  work: () => Promise<void>,
   changes: Changes,
   signal: AbortSignal,
 ): Promise<void> {
-  for (let checked = markOf(); !signal.aborted; ) {
+  for (let seen = markOf(); !signal.aborted; ) {
     // Before anything is looked at, so that no change is missed meanwhile.
     const change = changes.next(signal)
     const mark = markOf()
-    if (mark !== checked) await recheck()
-    checked = mark
+    if (mark !== seen) await work()
+    seen = mark
     await change
   }
 }

@@ -8,19 +8,25 @@ export type AgentEvent = { readonly event: string } & Readonly<Record<string, un
 const THROTTLED_MS = 1000
 
 export class AgentLog {
-  readonly #write: (line: string) => void
+  readonly #write: (text: string) => boolean
   readonly #clock: Clock
   #ended = false
+  #lost = 0
   readonly #throttled = new Map<string, { until: number; left: number }>()
 
-  constructor(write: (line: string) => void, clock: Clock) {
+  /** @param write says whether all of it was written */
+  constructor(write: (text: string) => boolean, clock: Clock) {
     this.#write = write
     this.#clock = clock
   }
 
   say(event: AgentEvent): void {
     if (this.#ended) return
-    this.#write(JSON.stringify({ time: new Date(this.#clock.now()).toISOString(), ...event }))
+    const time = new Date(this.#clock.now()).toISOString()
+    const line = JSON.stringify({ time, ...event, ...(this.#lost > 0 && { lost: this.#lost }) })
+    // Of the one before half may be there.
+    const written = this.#write(this.#lost > 0 ? `\n${line}\n` : `${line}\n`)
+    this.#lost = written ? 0 : this.#lost + 1
   }
 
   /** The last line: what is broken off afterwards is no failure. */

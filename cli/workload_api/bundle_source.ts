@@ -2,6 +2,7 @@
 
 import { type ForeignBundle, ForeignBundleError, parseForeignBundle } from '../../worker/federation/foreign_bundle.ts'
 import { SpiffeIdError, TrustDomain } from '../../worker/spiffe/id.ts'
+import type { BundleMap } from '../exchange.ts'
 import { Failure } from '../failure.ts'
 import { NotYet } from '../patience.ts'
 import type { AgentLog } from './agent_log.ts'
@@ -26,6 +27,8 @@ export interface Bundles {
   /** The same texts for the same authorities. */
   readonly x509Mark: string
   readonly jwtMark: string
+  /** The same one for the same SVIDs that the workload can have. */
+  readonly termsMark: string | null
 }
 
 export interface AgentDeps {
@@ -82,13 +85,15 @@ export class BundleSource {
     const { doors, clock, random, log } = this.#deps
     this.#askedAt = clock.now()
     try {
-      const { trustDomain, bundles } = await doors.bundles()
-      const next = await this.#read(trustDomain, bundles)
+      const map = await doors.bundles()
+      const { trustDomain } = map
+      const next = await this.#read(map)
       this.#backoff.reset()
       const before = this.held.value
       this.held.hold(next)
       if (before?.x509Mark !== next.x509Mark || before.jwtMark !== next.jwtMark)
         log.say({ event: 'bundles_changed', trust_domains: [...next.byName.keys()] })
+      if (before && before.termsMark !== next.termsMark) log.say({ event: 'terms_changed' })
       const hint = next.byName.get(trustDomain)?.refreshHintSeconds ?? DEFAULT_HINT_SECONDS
       const interval = Math.min(
         Math.max(hint / LOOKS_FOR_EACH_HINT, SHORTEST_INTERVAL_SECONDS),
@@ -106,17 +111,15 @@ export class BundleSource {
   }
 
   /** @throws Failure */
-  async #read(name: string, texts: ReadonlyMap<string, string>): Promise<Bundles> {
+  async #read({ trustDomain: name, bundles: texts, terms: termsMark }: BundleMap): Promise<Bundles> {
     const trustDomain = parseName(name)
     if (this.#trustDomain && this.#trustDomain.name !== name)
       throw new Failure('the issuer says that it is of another trust domain than before')
-    const known = this.held.value?.byName
     const byName = new Map<string, ForeignBundle>()
     for (const [other, text] of texts) {
       try {
         const bundle = await parseForeignBundle(text)
-        const before = known?.get(parseName(other).name)
-        byName.set(other, before && isOlder(bundle, before) ? before : bundle)
+        byName.set(parseName(other).name, other === name ? this.#newer(bundle, name) : bundle)
       } catch (error) {
         if (!(error instanceof ForeignBundleError) || other === name)
           throw error instanceof ForeignBundleError ? new Failure(`our own bundle is ${error.message}`) : error
@@ -127,16 +130,20 @@ export class BundleSource {
     if (!byName.has(name)) throw new Failure('the issuer leaves out our own bundle')
     this.#trustDomain = trustDomain
     return {
-      ...{ trustDomain, byName },
+      ...{ trustDomain, byName, termsMark },
       x509Mark: markOf(byName, ({ x509Authorities }) => x509Authorities.map(({ sha256 }) => sha256)),
       jwtMark: markOf(byName, ({ jwtAuthorities }) => jwtAuthorities),
     }
   }
-}
 
-/** FE-11: an isolate of the issuer may be behind. */
-function isOlder({ sequence }: ForeignBundle, before: ForeignBundle): boolean {
-  return sequence !== null && before.sequence !== null && sequence < before.sequence
+  /** FE-11: an isolate of the issuer may be behind with our own, whose sequence never falls. Those of others are its decision. */
+  #newer(bundle: ForeignBundle, name: string): ForeignBundle {
+    const before = this.held.value?.byName.get(name)
+    const [is, was] = [bundle.sequence, before?.sequence ?? null]
+    if (!before || is === null || was === null || is >= was) return bundle
+    this.#deps.log.say({ event: 'bundle_held_back', spiffe_sequence: is, newest: was })
+    return before
+  }
 }
 
 /** @throws Failure */

@@ -12,7 +12,7 @@ import { verifyByBundle } from './validation.ts'
 
 /** A workload talks to a few. What is forgotten can be had again. */
 const MAX_KEPT = 256
-/** At the issuer at the same time. One connection cannot have as many calls open, so it cannot take all of them. */
+/** At the issuer at the same time, whoever has asked: of the containers of a pod nobody knows which of them calls. */
 const MAX_UNDER_WAY = 128
 /** Nobody gets a token that ends before it has been used. */
 const MARGIN_MS = 10_000
@@ -63,6 +63,11 @@ export class JwtSource {
     return kept.svid
   }
 
+  /** Has all of them made anew, when they are asked for. */
+  forget(): void {
+    this.#kept.clear()
+  }
+
   /** Forgets those that the bundle vouches for no more: their key has been taken back, or the workload has been refused. */
   async recheck(): Promise<void> {
     for (const [key, { svid }] of this.#kept) {
@@ -109,6 +114,8 @@ export class JwtSource {
   async #issue(audience: readonly string[], spiffeId: string | null): Promise<JwtSvid> {
     const { doors } = this.#deps
     const svid = await doors.jwtSvid(audience, spiffeId)
+    if (svid.expiresAt * 1000 - this.#deps.clock.now() <= MARGIN_MS)
+      throw new NotYet('the issuer gives a token that is about to end: the subject token may be, too')
     try {
       await this.#check(svid, audience).catch(async (error) => {
         if (!(error instanceof JwtError)) throw error

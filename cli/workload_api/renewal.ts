@@ -6,6 +6,8 @@ import { NotYet } from '../patience.ts'
 export type Random = () => number
 
 const FIRST_RETRY_MS = 1000
+/** Where little is left, halves of it would be a storm. */
+const SHORTEST_RENEWAL_MS = 5000
 const LONGEST_RETRY_MS = 30_000
 /** What an issuer may ask for; it is not to switch us off. */
 const LONGEST_ASKED_RETRY_MS = 300_000
@@ -13,10 +15,10 @@ const LONGEST_ASKED_RETRY_MS = 300_000
 /**
  * About half of the way, and not for all at the same time who have started together.
  *
- * @param from in any unit, as `until` and what is returned
+ * @param from milliseconds, as `until` and what is returned
  */
 export function renewAt(from: number, until: number, random: Random): number {
-  return from + (until - from) * (0.4 + 0.2 * random())
+  return Math.min(from + Math.max((until - from) * (0.4 + 0.2 * random()), SHORTEST_RENEWAL_MS), until)
 }
 
 /** Longer from time to time, until something works. */

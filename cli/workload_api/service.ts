@@ -18,6 +18,7 @@ import { JwtError } from '../../worker/jwt.ts'
 import { SpiffeId, SpiffeIdError } from '../../worker/spiffe/id.ts'
 import { Refused } from '../exchange.ts'
 import { type AgentDeps, type BundleSource, type Bundles, detailOf } from './bundle_source.ts'
+import { isDecided } from './holding.ts'
 import type { JwtSource } from './jwt_source.ts'
 import { verifyByBundle } from './validation.ts'
 import {
@@ -135,7 +136,8 @@ export class WorkloadApiService {
   #x509Svids(): Snapshot<MessageInitShape<typeof X509SVIDResponseSchema>> | null {
     const { settled, svids, problem } = this.#sources.x509
     if (!settled) return null
-    if (svids.length === 0 && problem) throw refusal(problem)
+    // WA-8: the first one is the default, so none is left out that may be there in a moment.
+    if (problem && (svids.length === 0 || !isDecided(problem))) throw refusal(problem)
     const bundles = this.#bundles()
     if (svids.length === 0 || !bundles) return null
     const { trustDomain, byName, x509Mark } = bundles
@@ -176,13 +178,14 @@ export class WorkloadApiService {
       throw invalid('too many audiences, or too long')
     const outcomes = await Promise.allSettled(this.#wanted(spiffeId).map((one) => jwt.svid(audience, one)))
     const svids = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? outcome.value : []))
-    if (svids.length > 0) {
-      const hints = uniqueHints(svids.map(({ hint }) => ({ hint: hint ?? '' })))
-      return {
-        svids: svids.map((svid, index) => ({ spiffeId: svid.spiffeId, svid: svid.svid, hint: hints[index] ?? '' })),
-      }
+    const problems = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason] : []))
+    // As with certificates.
+    const passing = problems.find((problem) => !isDecided(problem))
+    if (passing || svids.length === 0) throw refusal(passing ?? problems[0])
+    const hints = uniqueHints(svids.map(({ hint }) => ({ hint: hint ?? '' })))
+    return {
+      svids: svids.map((svid, index) => ({ spiffeId: svid.spiffeId, svid: svid.svid, hint: hints[index] ?? '' })),
     }
-    throw refusal(outcomes.find((outcome) => outcome.status === 'rejected')?.reason)
   }
 
   /**
@@ -207,10 +210,18 @@ export class WorkloadApiService {
   ): Promise<MessageInitShape<typeof ValidateJWTSVIDResponseSchema>> {
     if (audience === '') throw invalid('audience must be specified')
     if (svid === '') throw invalid('svid must be specified')
-    const { byName } = await this.#settled(() => this.#bundles(), signal)
-    try {
+    const judge = async () => {
+      const { byName } = await this.#settled(() => this.#bundles(), signal)
       const now = Math.floor(this.#deps.clock.now() / 1000)
-      const { spiffeId, claims } = await verifyByBundle(svid, { issuer: null, audience, bundles: byName }, now)
+      return verifyByBundle(svid, { issuer: null, audience, bundles: byName }, now)
+    }
+    try {
+      const { spiffeId, claims } = await judge().catch(async (error) => {
+        if (!(error instanceof JwtError && error.code === 'key')) throw error
+        // Perhaps of an authority that is newer than what we know.
+        await this.#sources.bundles.refresh()
+        return judge()
+      })
       return { spiffeId, claims: claims as JsonObject }
     } catch (error) {
       if (error instanceof JwtError) throw invalid(error.message)

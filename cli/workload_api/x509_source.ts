@@ -4,9 +4,11 @@ import { ALGORITHMS } from '../../keys/algorithms.ts'
 import { writeCsr } from '../../keys/csr.ts'
 import { isSame } from '../../keys/der.ts'
 import { exportPkcs8, generateLocalKey, localSigner } from '../../keys/local.ts'
+import { CLOCK_SKEW_SECONDS } from '../../worker/jwt.ts'
 import { validateX509Svid, X509SvidError } from '../../worker/spiffe/x509_validation.ts'
 import type { X509Svid } from '../exchange.ts'
 import { Failure } from '../failure.ts'
+import { NotYet } from '../patience.ts'
 import { type AgentDeps, type BundleSource, type Bundles, detailOf } from './bundle_source.ts'
 import { Holding, isDecided } from './holding.ts'
 import { Recurring } from './recurring.ts'
@@ -46,13 +48,14 @@ export class X509Source {
     return this.#identities.every(({ held }) => held.settled)
   }
 
-  /** Why one of them is not there. */
+  /** Why one of them is not there: what may be over in a moment, rather than that somebody may not have it. */
   get problem(): Error | null {
-    return this.#identities.map(({ held }) => held.problem).find((problem) => problem !== null) ?? null
+    const problems = this.#identities.flatMap(({ problem }) => problem ?? [])
+    return problems.find((problem) => !isDecided(problem)) ?? problems[0] ?? null
   }
 
-  /** @returns when each has been tried */
-  async start(): Promise<void> {
+  /** Has all of them made anew. @returns when each has been tried */
+  async renew(): Promise<void> {
     await Promise.all(this.#identities.map((identity) => identity.renew()))
   }
 
@@ -87,6 +90,12 @@ class X509Identity {
   get current(): HeldX509Svid | null {
     const svid = this.held.value
     return svid && this.#deps.clock.now() < svid.expiresAt * 1000 ? svid : null
+  }
+
+  /** Why there is none; null if there is one, or none has been tried yet. */
+  get problem(): Error | null {
+    if (this.current) return null
+    return this.held.value ? new NotYet('the SVID has expired') : this.held.problem
   }
 
   renew(): Promise<void> {
@@ -156,11 +165,11 @@ class X509Identity {
     const chain = answer.chain.map(octets)
     let verified: Awaited<ReturnType<typeof validateX509Svid>>
     try {
-      verified = await this.#validate(chain, await this.#bundles.known()).catch(async (error) => {
+      verified = await this.#validateNew(chain).catch(async (error) => {
         if (!(error instanceof X509SvidError)) throw error
         // Perhaps of an authority that is newer than what we know.
         await this.#bundles.refresh()
-        return this.#validate(chain, await this.#bundles.known())
+        return this.#validateNew(chain)
       })
     } catch (error) {
       throw error instanceof X509SvidError ? new Failure(`the issuer gives a certificate: ${error.message}`) : error
@@ -172,10 +181,19 @@ class X509Identity {
     return { spiffeId, notAfter: verified.notAfter }
   }
 
+  /** Peers may take at once what begins a little later by this clock, which may be behind theirs. */
+  async #validateNew(chain: readonly Der[]) {
+    const bundles = await this.#bundles.known()
+    return this.#validate(chain, bundles).catch((error) => {
+      if (!(error instanceof X509SvidError && /not_yet_valid/.test(error.code))) throw error
+      return this.#validate(chain, bundles, CLOCK_SKEW_SECONDS)
+    })
+  }
+
   /** @throws X509SvidError also where it is of another trust domain than ours */
-  #validate(chain: readonly Der[], { trustDomain: { name }, byName }: Bundles) {
+  #validate(chain: readonly Der[], { trustDomain: { name }, byName }: Bundles, skewSeconds = 0) {
     const own = byName.get(name)?.x509Authorities.map(({ der }) => der) ?? []
-    return validateX509Svid(chain, new Map([[name, own]]), Math.floor(this.#deps.clock.now() / 1000))
+    return validateX509Svid(chain, new Map([[name, own]]), Math.floor(this.#deps.clock.now() / 1000) + skewSeconds)
   }
 }
 

@@ -82,6 +82,7 @@ export class FakeIssuer implements IssuerDoors {
   /** Those that the workload is to believe, by name. */
   readonly federated = new Map<string, FakeTrustDomain>()
   readonly calls: string[] = []
+  terms: string | null = 'one'
   /** Seconds. */
   x509Ttl = 3600
   jwtTtl = 300
@@ -105,7 +106,7 @@ export class FakeIssuer implements IssuerDoors {
     await this.#called('bundles')
     const all = [this.own, ...this.federated.values()]
     const bundles = new Map(all.map(({ name, bundle }) => [name, bundle]))
-    return this.lieAboutBundles({ trustDomain: this.own.name, bundles })
+    return this.lieAboutBundles({ trustDomain: this.own.name, bundles, terms: this.terms })
   }
 
   async x509Svid(csr: string, spiffeId: string | null): Promise<X509Svid> {

@@ -30,7 +30,7 @@ export class TestAgent {
     const { clock, issuer: doors, socket } = this
     this.#agent = await startAgent({
       ...{ doors, socket, spiffeIds, clock, random: () => 0.5 },
-      say: (line) => this.lines.push(line),
+      write: (text) => this.lines.push(text) > 0,
     })
     return this
   }

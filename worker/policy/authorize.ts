@@ -52,6 +52,8 @@ export interface BundlesGrant {
   readonly registrations: readonly string[]
   /** Other trust domains, each once, sorted. */
   readonly federatesWith: readonly string[]
+  /** The same text as long as the SVIDs that the workload can have are the same. */
+  readonly terms: string
   /** Whether the API server must have said that the workload is alive. */
   readonly live: boolean
   readonly [authorized]: true
@@ -123,22 +125,33 @@ export function authorize(
 export function authorizeBundles(attestation: Attestation, policy: Policy): BundlesGrant {
   const matching = policy.registrations.matching(attestation)
   let problem: Refusal | null = null
-  const giving = matching.filter((registration) => {
+  const giving = matching.flatMap((registration) => {
     try {
-      checkBans(attestation, registration, policy)
-      return true
+      const spiffeId = identify(registration, attestation, policy.trustDomain)
+      policy.bans.check(attestation, spiffeId)
+      return [{ registration, spiffeId }]
     } catch (error) {
       if (!(error instanceof Refusal)) throw error
       problem ??= error
-      return false
+      return []
     }
   })
   if (giving.length === 0) throw problem ?? new Refusal('registration_none', 'no registration selects this workload')
   return {
-    registrations: giving.map(({ name }) => name),
-    federatesWith: [...new Set(giving.flatMap(({ federatesWith }) => federatesWith))].sort(),
-    live: giving.some(({ liveness }) => liveness === 'tokenReview'),
+    registrations: giving.map(({ registration }) => registration.name),
+    federatesWith: [...new Set(giving.flatMap(({ registration }) => registration.federatesWith))].sort(),
+    terms: JSON.stringify(giving.map(termsOf).sort()),
+    live: giving.some(({ registration }) => registration.liveness === 'tokenReview'),
   } as unknown as BundlesGrant
+}
+
+function termsOf({ registration, spiffeId }: { registration: Registration; spiffeId: SpiffeId }): string {
+  const { svidTypes, audiences, audienceCombinations, ttlSeconds, x509TtlSeconds } = registration
+  const { alg, claims, dnsNames, federatesWith, hint } = registration
+  const sets = [svidTypes, audiences, dnsNames, federatesWith].map((set) => [...set].sort())
+  const combinations = audienceCombinations.map((set) => JSON.stringify([...set].sort())).sort()
+  const rest = [ttlSeconds, x509TtlSeconds, alg, Object.entries(claims).sort(), hint]
+  return JSON.stringify([spiffeId.toString(), sets, combinations, rest])
 }
 
 /**

@@ -13,6 +13,7 @@ import { readBearer } from './read_bearer.ts'
 import { jsonText, oauthError } from './respond.ts'
 
 const decoder = new TextDecoder()
+const encoder = new TextEncoder()
 
 /**
  * @returns 200 with a bundle map, or an error of the same form as the token endpoint's. Either way one line is in the log.
@@ -31,9 +32,18 @@ export async function giveBundles(request: Request, deps: IssueDeps & { log: Log
   }
 }
 
-/** A bundle map (BU-11), and beside it which of them is our own. */
-async function renderMap({ trustDomain, own, federated }: TrustedBundles): Promise<string> {
+/**
+ * A bundle map (BU-11), and beside it which of them is our own, and something that is another when the workload can have other SVIDs: so who
+ * looks at the bundles notices, and needs no signature for it.
+ */
+async function renderMap({ trustDomain, own, federated, terms }: TrustedBundles): Promise<string> {
   const bundles = [`${JSON.stringify(trustDomain.name)}:${decoder.decode(own.body)}`]
   for (const [name, bundle] of federated) bundles.push(`${JSON.stringify(name)}:${await renderForeignBundle(bundle)}`)
-  return `{"trust_domain":${JSON.stringify(trustDomain.name)},"trust_domains":{${bundles.join(',')}}}`
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', encoder.encode(terms)))
+  const members = [
+    `"trust_domain":${JSON.stringify(trustDomain.name)}`,
+    `"terms":"${digest.toHex()}"`,
+    `"trust_domains":{${bundles.join(',')}}`,
+  ]
+  return `{${members.join(',')}}`
 }

@@ -1,5 +1,9 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, openSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { cli } from '../../support/cli.ts'
+import { cli, Folder } from '../../support/cli.ts'
 
 const GOOD = {
   '--issuer': 'https://issuer.example.org',
@@ -34,6 +38,22 @@ test('SPIFFE IDs of two trust domains are not understood: one pod is of one', as
   const ids = ['spiffe://example.org/a', 'spiffe://example.net/b']
   const { code, stderr } = await cli(['agent', ...Object.entries(GOOD).flat(), '--spiffe-id', ...ids])
   expect([code, stderr]).toEqual([2, '--spiffe-id: not all of one trust domain\n'])
+})
+
+test.skipIf(process.platform !== 'linux')('a log that cannot be written does not end it', async () => {
+  const folder = new Folder()
+  const socket = join(folder.path, 'agent.sock')
+  const argv = ['agent', '--issuer', 'https://localhost:1', '--token-file', '/nowhere/token', '--socket', socket]
+  const stdio = ['ignore', 'ignore', openSync('/dev/full', 'w')] as const
+  const child = spawn(process.execPath, ['cli/main.ts', ...argv], { stdio: [...stdio], env: {} })
+  const ended = once(child, 'close')
+  await expect.poll(() => existsSync(socket)).toBe(true)
+  // By now it has said that it listens, and that there is no token.
+  const { code } = await cli(['credential', 'workload-api', '--socket', `unix://${socket}`, '--timeout', '1'])
+  expect(code).toBe(1)
+  child.kill('SIGTERM')
+  expect(await ended).toEqual([0, null])
+  folder.remove()
 })
 
 test('where it cannot listen it ends with 1', async () => {

@@ -93,6 +93,44 @@ describe('FetchJWTSVID', () => {
     await expect.poll(() => codeOf(token())).toBe(Code.PermissionDenied)
   })
 
+  test('what the workload can have is otherwise: all is asked for anew at the next look', async () => {
+    const { issuer, clock } = await current().start()
+    issuer.jwtTtl = 3600
+    const first = await token()
+    clock.advance(75_000)
+    await expect.poll(() => issuer.count('bundles')).toBe(2)
+    expect(await token()).toBe(first)
+    issuer.terms = 'two'
+    clock.advance(75_000)
+    await expect.poll(() => token()).not.toBe(first)
+    expect(current().events.filter(({ event }) => event === 'terms_changed')).toHaveLength(1)
+  })
+
+  test('WA-8: one of several that cannot be had now is not left out, and one that is refused is', async () => {
+    const [a, b] = ['spiffe://example.org/a', 'spiffe://example.org/b'] as const
+    const { issuer } = await current().start(a, b)
+    const asked = () =>
+      current()
+        .client.fetchJWTSVID({ audience: ['k8s'] }, { headers: HEADERS })
+        .then(({ svids }) => svids)
+    let problem: Error = down()
+    issuer.lieAboutJwt = (svid) => {
+      if (svid.spiffeId === a) throw problem
+      return svid
+    }
+    expect(await codeOf(asked())).toBe(Code.Unavailable)
+    problem = new Refused('refuses (400)', 'spiffe_id_not_allowed')
+    expect((await asked()).map(({ spiffeId }) => spiffeId)).toEqual([b])
+  })
+
+  test('one that is about to end is not handed out, though it is new', async () => {
+    const { issuer } = await current().start()
+    issuer.jwtTtl = 10
+    expect(await codeOf(token())).toBe(Code.Unavailable)
+    issuer.jwtTtl = 11
+    expect(await codeOf(token())).toBeNull()
+  })
+
   test('a key that is taken back takes its tokens along', async () => {
     const { issuer } = await current().start()
     issuer.jwtTtl = 3600
@@ -258,6 +296,25 @@ describe('ValidateJWTSVID', () => {
     })
   })
 
+  test('a key that is not known brings the bundle forward', async () => {
+    const { issuer, clock } = current()
+    const peer = await FakeTrustDomain.create('peer.example')
+    issuer.federated.set('peer.example', peer)
+    await current().start()
+    await validate(await issuer.own.token(WEB, 'k8s', NOW + 300))
+    await peer.replaceAuthorities()
+    clock.advance(6000)
+    const guest = 'spiffe://peer.example/guest'
+    const now = clock.now() / 1000
+    expect(await validate(await peer.token(guest, 'k8s', now + 300))).toMatchObject({ spiffeId: guest })
+    // Not again and again.
+    const asked = issuer.count('bundles')
+    const strangers = await FakeTrustDomain.create('peer.example')
+    for (let count = 0; count < 3; count++)
+      expect(await codeOf(validate(await strangers.token(guest, 'k8s', now + 300)))).toBe(Code.InvalidArgument)
+    expect(issuer.count('bundles')).toBe(asked)
+  })
+
   const cases: readonly [string, (own: FakeTrustDomain) => Promise<string> | string, string?][] = [
     ['no audience', (own) => own.token(WEB, '', NOW + 300), ''],
     ['no token', () => ''],
@@ -302,13 +359,13 @@ test('whatever happens, nobody gets a token that is about to end, and the issuer
     fc.record({ kind: fc.constant('pass' as const), seconds: fc.integer({ min: 1, max: 400 }) }),
     fc.record({ kind: fc.constant('ask' as const), audience: fc.constantFrom('a', 'b') }),
     fc.record({ kind: fc.constant('issuer' as const), up: fc.boolean() }),
-    fc.record({ kind: fc.constant('ttl' as const), seconds: fc.integer({ min: 30, max: 600 }) }),
+    fc.record({ kind: fc.constant('ttl' as const), seconds: fc.integer({ min: 1, max: 600 }) }),
   )
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 25 }), async (steps) => {
       const clock = new ManualClock()
       const doors = new FakeIssuer(own, clock)
-      const deps = { doors, clock, random: Math.random, log: new AgentLog(() => {}, clock), changes: new Changes() }
+      const deps = { doors, clock, random: Math.random, log: new AgentLog(() => true, clock), changes: new Changes() }
       const bundles = new BundleSource(null, deps)
       await bundles.start()
       const source = new JwtSource(bundles, deps)
@@ -326,7 +383,7 @@ test('whatever happens, nobody gets a token that is about to end, and the issuer
           return null
         })
         if (svid) expect(svid.expiresAt * 1000 - clock.now()).toBeGreaterThanOrEqual(10_000)
-        else expect(up).toBe(false)
+        else expect(up && doors.jwtTtl > 10).toBe(false)
         // What goes on in the background is over before time passes.
         await new Promise((resolve) => setImmediate(resolve))
         await source.svid([one.audience], null).catch(() => {})

@@ -14,7 +14,7 @@ import { ManualClock } from '../../support/manual_clock.ts'
 const chance = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true })
 const settled = () => new Promise((resolve) => setImmediate(resolve))
 
-test('a renewal is near the half of a life, always within it', () => {
+test('a renewal is near the half of a life, always within it, and not after less than 5 s', () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 0, max: 2 ** 40 }),
@@ -22,8 +22,8 @@ test('a renewal is near the half of a life, always within it', () => {
       chance,
       (from, life, random) => {
         const at = renewAt(from, from + life, () => random)
-        expect(at).toBeGreaterThanOrEqual(from + 0.39 * life)
-        expect(at).toBeLessThanOrEqual(from + 0.61 * life)
+        expect(at).toBeGreaterThanOrEqual(from + Math.min(life, Math.max(0.39 * life, 5000)))
+        expect(at).toBeLessThanOrEqual(from + Math.min(life, Math.max(0.61 * life, 5000)))
       },
     ),
   )
@@ -151,7 +151,7 @@ describe('what is held', () => {
 test('the log has floods once a second, with how many were left out, and nothing after the last line', () => {
   const clock = new ManualClock()
   const lines: string[] = []
-  const log = new AgentLog((line) => lines.push(line), clock)
+  const log = new AgentLog((text) => lines.push(text) > 0, clock)
   for (let count = 0; count < 100; count++) log.sayAtTimes({ event: 'flood' })
   log.sayAtTimes({ event: 'other' })
   clock.advance(1000)
@@ -163,5 +163,25 @@ test('the log has floods once a second, with how many were left out, and nothing
     { time: '2026-11-18T11:06:40.000Z', event: 'other' },
     { time: '2026-11-18T11:06:41.000Z', event: 'flood', left_out: 99 },
     { time: '2026-11-18T11:06:41.000Z', event: 'stopping' },
+  ])
+})
+
+test('the log says how many lines were lost, and begins anew after one of which half may be there', () => {
+  const clock = new ManualClock()
+  let full = false
+  const written: string[] = []
+  const log = new AgentLog((text) => !full && written.push(text) > 0, clock)
+  log.say({ event: 'one' })
+  full = true
+  log.say({ event: 'two' })
+  log.say({ event: 'three' })
+  full = false
+  log.say({ event: 'four' })
+  log.say({ event: 'five' })
+  const time = '2026-11-18T11:06:40.000Z'
+  expect(written).toEqual([
+    `{"time":"${time}","event":"one"}\n`,
+    `\n{"time":"${time}","event":"four","lost":2}\n`,
+    `{"time":"${time}","event":"five"}\n`,
   ])
 })

@@ -159,6 +159,51 @@ describe('FetchX509SVID', () => {
     ])
   })
 
+  test('WA-8: one of several that cannot be had now is not left out: the next one would be the default', async () => {
+    const [a, b] = ['spiffe://example.org/a', 'spiffe://example.org/b'] as const
+    const { issuer, clock } = current()
+    let up = false
+    issuer.lieAboutX509 = (svid) => {
+      if (svid.spiffeId === a && !up) throw down()
+      return svid
+    }
+    await current().start(a, b)
+    expect(await refusedBy()).toBe(Code.Unavailable)
+    up = true
+    await current().until(() => current().events.filter(({ event }) => event === 'x509_svid_issued').length === 2)
+    const held = watchX509()
+    await expect.poll(() => held.latest?.svids.map(({ spiffeId }) => spiffeId)).toEqual([a, b])
+    // Nor when it is over, and the issuer is away for it alone.
+    up = false
+    await current().until(() => clock.now() >= (NOW + 3700) * 1000, 15_000)
+    await expect.poll(() => held.code).toBe(Code.Unavailable)
+    expect(held.latest?.svids.map(({ spiffeId }) => spiffeId)).toEqual([a, b])
+  })
+
+  test('what the workload can have is otherwise: the next SVID comes at the next look', async () => {
+    const { clock, issuer } = await current().start()
+    const held = watchX509()
+    await expect.poll(() => held.messages.length).toBe(1)
+    issuer.terms = 'two'
+    clock.advance(75_000)
+    await expect.poll(() => held.messages.length).toBe(2)
+    expect(issuer.count('x509')).toBe(2)
+  })
+
+  test('one that begins within 30 s by this clock is taken, since others may be ahead of it', async () => {
+    const { issuer, clock } = current()
+    let aheadSeconds = 31
+    issuer.lieAboutX509 = async (svid, publicKey) => {
+      const begin = Math.floor(clock.now() / 1000) + aheadSeconds
+      return { ...svid, chain: [await issuer.own.certificate(WEB, publicKey, begin, begin + 3600)] }
+    }
+    await current().start()
+    expect(await refusedBy()).toBe(Code.Unavailable)
+    aheadSeconds = 30
+    await current().until(() => current().events.some(({ event }) => event === 'x509_svid_issued'))
+    expect(await refusedBy()).toBeNull()
+  })
+
   test('one of several that is refused keeps nobody from the others', async () => {
     const [a, b] = ['spiffe://example.org/a', 'spiffe://example.org/b'] as const
     const { issuer } = current()
@@ -394,7 +439,26 @@ describe('bundles', () => {
     issuer.own.sequence = 6
     clock.advance(75_000)
     await expect.poll(() => issuer.count('bundles')).toBe(2)
+    await expect
+      .poll(() => current().events.at(-1))
+      .toMatchObject({ event: 'bundle_held_back', spiffe_sequence: 6, newest: 7 })
     expect(held.messages).toHaveLength(1)
+  })
+
+  test('FE-11: of another trust domain are what the issuer says, also where the sequence falls: an operator may have set them', async () => {
+    const { clock, issuer } = current()
+    const peer = await FakeTrustDomain.create('peer.example')
+    peer.sequence = 50
+    issuer.federated.set('peer.example', peer)
+    await current().start()
+    const held = watchX509()
+    await expect.poll(() => held.messages.length).toBe(1)
+    await peer.replaceAuthorities()
+    peer.sequence = 3
+    clock.advance(75_000)
+    await expect
+      .poll(() => Buffer.from(held.latest?.federatedBundles['spiffe://peer.example'] ?? []))
+      .toEqual(Buffer.from(peer.x509.certificate))
   })
 
   test.each<[string, (map: Parameters<ReturnType<typeof current>['issuer']['lieAboutBundles']>[0]) => typeof map]>([

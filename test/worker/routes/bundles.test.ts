@@ -74,7 +74,7 @@ async function ask(issuer: TestIssuer, token: string | null, init: RequestInit =
 async function given(issuer: TestIssuer, change: TokenChange = {}) {
   const { status, text } = await ask(issuer, await east.token(change))
   expect([status, text]).toEqual([200, text])
-  return JSON.parse(text) as { trust_domain: string; trust_domains: Record<string, object> }
+  return JSON.parse(text) as { trust_domain: string; terms: string; trust_domains: Record<string, object> }
 }
 
 async function refused(issuer: TestIssuer, change: TokenChange = {}): Promise<readonly unknown[]> {
@@ -89,7 +89,11 @@ describe('BU-11: a workload gets a bundle map', () => {
     const issuer = await issuerOf(registration('web'))
     const map = await given(issuer)
     const published = await (await issuer.fetch('/bundle')).json()
-    expect(map).toEqual({ trust_domain: 'example.org', trust_domains: { 'example.org': published } })
+    expect(map).toEqual({
+      trust_domain: 'example.org',
+      terms: expect.stringMatching(/^[0-9a-f]{64}$/),
+      trust_domains: { 'example.org': published },
+    })
   })
 
   test('with those of the trust domains that its registration names, and no others', async () => {
@@ -102,6 +106,38 @@ describe('BU-11: a workload gets a bundle map', () => {
     const passedOn = await parseForeignBundle(JSON.stringify(map.trust_domains['partner.example']))
     expect(passedOn).toEqual(await parseForeignBundle(peerText))
     expect(passedOn).toMatchObject({ sequence: 7, refreshHintSeconds: 600 })
+  })
+
+  describe('and something that is another when it can have other SVIDs', () => {
+    const termsOf = async (...objects: readonly object[]) => (await given(await issuerOf(...objects))).terms
+
+    test('the same in another isolate, in another order, and whatever others can have', async () => {
+      const terms = await termsOf(registration('web'))
+      expect(await termsOf(registration('web'))).toBe(terms)
+      const elsewhere = { selector: { namespace: 'other', serviceAccountName: 'other' } }
+      expect(await termsOf(registration('other', elsewhere), registration('web'))).toBe(terms)
+      const pair = [{ audiences: ['a', 'b'] }, { audiences: ['b', 'a'] }].map((spec) => registration('web', spec))
+      expect(await termsOf(pair[0] as object)).toBe(await termsOf(pair[1] as object))
+    })
+
+    test.each<[string, object]>([
+      ['its SPIFFE ID', { spiffeID: 'spiffe://example.org/other' }],
+      ['its audiences', { audiences: ['other'] }],
+      ['the kind of SVID', { svidType: 'JWT' }],
+      ['how long it lives', { ttlSeconds: 120 }],
+      ['the names in it', { dnsNames: ['web.example.org'] }],
+      ['its hint', { hint: 'other' }],
+      ['its claims', { claims: { team: 'shop' } }],
+    ])('%s', async (_, spec) => {
+      expect(await termsOf(registration('web', spec))).not.toBe(await termsOf(registration('web')))
+    })
+
+    test('T-26: one of its identities is banned', async () => {
+      const two = [registration('web'), registration('two', { spiffeID: 'spiffe://example.org/two' })]
+      const terms = await termsOf(...two)
+      expect(await termsOf(...two, ban({ spiffeID: 'spiffe://example.org/two' }))).not.toBe(terms)
+      expect(await termsOf(...two, ban({ spiffeID: 'spiffe://example.org/somebody' }))).toBe(terms)
+    })
   })
 
   test('BU-4: an empty bundle is one', async () => {
