@@ -53,14 +53,15 @@ export class JwtSource {
     }
 
     const now = this.#deps.clock.now()
-    if (kept.svid && now < kept.renewAt) return kept.svid
+    const good = kept.svid && now < kept.svid.expiresAt * 1000 - MARGIN_MS ? kept.svid : null
+    if (good && now < kept.renewAt) return good
     kept.asking ??= this.#renew(key, kept, wanted, spiffeId).finally(() => {
       kept.asking = null
     })
-    if (!kept.svid || now >= kept.svid.expiresAt * 1000 - MARGIN_MS) return kept.asking
+    if (!good) return kept.asking
     // The issuer may take its time: there is one that is still good.
     kept.asking.catch(() => {})
-    return kept.svid
+    return good
   }
 
   /** Has all of them made anew, when they are asked for. */

@@ -131,6 +131,16 @@ describe('FetchJWTSVID', () => {
     expect(await codeOf(token())).toBeNull()
   })
 
+  test('nor later, when it is about to end before it would be renewed', async () => {
+    const { issuer, clock } = await current().start()
+    issuer.jwtTtl = 14
+    const first = await token()
+    clock.advance(3900)
+    expect(await token()).toBe(first)
+    clock.advance(100)
+    expect(await token()).not.toBe(first)
+  })
+
   test('a key that is taken back takes its tokens along', async () => {
     const { issuer } = await current().start()
     issuer.jwtTtl = 3600
